@@ -1,0 +1,200 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+// carry leads s from its first bytes to its end. Once ctx is over, s is not
+// connected any more; a relay goes on.
+func (g *Gateway) carry(ctx context.Context, s *session) ending {
+	if how := s.sniff(g.cfg.HandshakeTimeout); how != "" {
+		return how
+	}
+	expires := time.Now().Add(g.cfg.HoldTimeout)
+	for place := newTicket(); ; {
+		main, refusal := g.pass(ctx, s, place, expires)
+		if main == nil {
+			return g.refuse(s, refusal)
+		}
+		if how := g.attach(ctx, s, main); how != "" {
+			return how
+		}
+	}
+}
+
+// turnAway is carry for a session that is one too many.
+func (g *Gateway) turnAway(_ context.Context, s *session) ending {
+	if how := s.sniff(refuseWithin); how != "" {
+		return how
+	}
+	return g.refuse(s, endOverloaded)
+}
+
+// sniff reads the first bytes of s; if there are none to carry, s ends.
+func (s *session) sniff(within time.Duration) ending {
+	head, err := sniff(s.client, within)
+	switch {
+	case errors.Is(err, errUnknownProtocol):
+		return endUnknown
+	case isTimeout(err):
+		return endSlow
+	case err != nil:
+		return endLeft
+	}
+	s.head = head
+	return ""
+}
+
+// pass waits until s may connect, and returns to what; else nil and the ending
+// that is left for s.
+func (g *Gateway) pass(ctx context.Context, s *session, place *ticket, expires time.Time) (*incarnation, ending) {
+	if !g.gate.wait(place) {
+		return nil, endOverloaded
+	}
+	select {
+	case main := <-place.admitted:
+		return main, ""
+	default:
+		return g.park(ctx, s, place, expires)
+	}
+}
+
+// unparkedEndings are what is left for a session that was not served.
+var unparkedEndings = map[unparked]ending{
+	unparkedExpired: endNoMain,
+	unparkedGone:    endLeft,
+	unparkedDrained: endDraining,
+}
+
+// park is pass for who has to wait.
+func (g *Gateway) park(ctx context.Context, s *session, place *ticket, expires time.Time) (*incarnation, ending) {
+	g.sessions.move(s, stateParked)
+	g.metrics.parked.Inc()
+	began := time.Now()
+	watch := keepVigil(s.client)
+	main, how := await(ctx, place, watch, expires)
+	more, left := watch.end()
+	s.head = append(s.head, more...)
+	if main == nil {
+		main = g.gate.withdraw(place)
+	}
+	if left != nil {
+		how = unparkedGone
+		if main != nil {
+			g.gate.leave()
+			main = nil
+		}
+	} else if main != nil {
+		how = unparkedServed
+	}
+	g.metrics.unpark(how, time.Since(began))
+	return main, unparkedEndings[how]
+}
+
+// await returns what a parked session was admitted to, or why it waits no more.
+// A client that sends something while it is parked is no longer watched.
+func await(ctx context.Context, place *ticket, watch *vigil, expires time.Time) (*incarnation, unparked) {
+	timer := time.NewTimer(time.Until(expires))
+	defer timer.Stop()
+	for over := watch.over; ; over = nil {
+		select {
+		case main := <-place.admitted:
+			return main, unparkedServed
+		case <-timer.C:
+			return nil, unparkedExpired
+		case <-ctx.Done():
+			return nil, unparkedDrained
+		case <-over:
+			if watch.err != nil {
+				return nil, unparkedGone
+			}
+		}
+	}
+}
+
+// attach connects s to main and relays until either side ends or main is not
+// MAIN any more. It returns "" where no byte was relayed: s may be parked again.
+//
+// A session is tied to main first and checks then that main is current, while
+// the gate changes main first and looks for tied sessions then (sweep). So one
+// of the two sees the other, however they interleave: invariants 1 and 3.
+func (g *Gateway) attach(ctx context.Context, s *session, main *incarnation) ending {
+	g.sessions.move(s, stateAttaching)
+	dialling, cancel := context.WithTimeout(ctx, g.cfg.DialTimeout)
+	defer cancel()
+	tie := &bond{main: main, dial: cancel}
+	s.bond.Store(tie)
+	defer s.bond.Store(nil)
+	s.cutUnless(g.gate.main.Load())
+
+	backend, err := g.connect(dialling, s, tie)
+	g.gate.leave()
+	if err != nil {
+		if tie.broken() == nil && ctx.Err() == nil {
+			g.metrics.dialErrors.Inc()
+			g.verifier.suspect(main, err)
+		}
+		return ""
+	}
+	defer func() { _ = backend.Close() }()
+	g.sessions.move(s, stateRelaying)
+	err = relay(s.client, backend, func(to direction, n int64) { s.count(g.metrics, to, n) })
+	g.log.Debug("relay ended", "session", s.id, "err", err)
+	switch tie.broken() {
+	case errReplaced:
+		return endReplaced
+	case errStopped:
+		return endDrained
+	}
+	return endFinished
+}
+
+// connect opens the session's connection and sends what is due on it. Where the
+// tie is cut before the end, the client's connection has not been touched.
+func (g *Gateway) connect(ctx context.Context, s *session, tie *bond) (*net.TCPConn, error) {
+	backend, err := dial(ctx, tie.main.addr)
+	if err != nil {
+		return nil, err
+	}
+	if err = tie.broken(); err == nil {
+		_, err = backend.Write(s.head) // fits into an empty send buffer
+	}
+	if err == nil {
+		err = tie.hold(s.client, backend)
+	}
+	if err != nil {
+		_ = backend.Close()
+		return nil, err
+	}
+	return backend, nil
+}
+
+// refuse tells a client why, where there is something to tell. Errors are the
+// client's: it has left.
+func (g *Gateway) refuse(s *session, how ending) ending {
+	var f bolt.Failure
+	switch how {
+	case endNoMain:
+		f.Code = codeNoMain
+		f.Message = fmt.Sprintf("waited %v for %s; nothing was begun", g.cfg.HoldTimeout, g.gate.status().awaited())
+	case endOverloaded:
+		f.Code = codeOverloaded
+		f.Message = fmt.Sprintf("the gateway carries all the connections it may (%d, %d of them parked); nothing was begun",
+			g.cfg.MaxSessions, g.cfg.MaxParked)
+	case endDraining:
+		f.Code = codeDraining
+		f.Message = "the gateway is stopping; nothing was begun"
+	default:
+		return how
+	}
+	g.sessions.move(s, stateRefusing)
+	err := refuse(s.client, s.head, f)
+	g.log.Debug("session refused", "session", s.id, "reason", how, "err", err)
+	return how
+}

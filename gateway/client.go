@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+// errUnknownProtocol says that a client speaks nothing that Memgraph's port
+// understands.
+var errUnknownProtocol = errors.New("neither Bolt nor TLS nor a WebSocket")
+
+// refuseWithin is for a refusal as a whole, which takes a driver two round
+// trips; a client that needs longer is not waiting for one.
+const refuseWithin = 2 * time.Second
+
+// maxHello bounds, in bytes, what is read of a refused client's login: drivers
+// send well below 1 KiB, and a token may be larger.
+const maxHello = 64 << 10
+
+// Codes of refusals. Every driver takes the second word for "try again", which
+// they are sure to mean: nothing was begun. All four words must be there.
+// Source: neo4j-go-driver v5 db/errors.go, and its JavaScript, Python and Java
+// counterparts.
+const (
+	codeNoMain     = "Memgraph.TransientError.Gateway.NoMain"
+	codeOverloaded = "Memgraph.TransientError.Gateway.Overloaded"
+	codeDraining   = "Memgraph.TransientError.Gateway.Draining"
+)
+
+// sniff reads a client's first bytes, which belong to its MAIN: a whole Bolt
+// handshake, or some of what opens TLS (a record of type 22) or a WebSocket.
+func sniff(client net.Conn, within time.Duration) ([]byte, error) {
+	if err := client.SetReadDeadline(time.Now().Add(within)); err != nil {
+		return nil, err
+	}
+	head := make([]byte, bolt.HandshakeSize)
+	n, err := io.ReadAtLeast(client, head, len(bolt.Magic))
+	if err != nil {
+		return nil, err
+	}
+	if isBolt(head) {
+		_, err = io.ReadFull(client, head[n:])
+		n = len(head)
+	} else if head[0] != 0x16 && !bytes.HasPrefix(head, []byte("GET ")) {
+		err = errUnknownProtocol
+	}
+	if err != nil {
+		return nil, err
+	}
+	return head[:n], client.SetReadDeadline(time.Time{})
+}
+
+func isBolt(head []byte) bool { return bytes.HasPrefix(head, bolt.Magic[:]) }
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// refuse answers a client's handshake and its login, the latter with f, as a
+// server would. A client that does not speak Bolt is told nothing. The caller
+// closes the connection.
+func refuse(client *net.TCPConn, head []byte, f bolt.Failure) error {
+	if !isBolt(head) {
+		return nil
+	}
+	if err := client.SetDeadline(time.Now().Add(refuseWithin)); err != nil {
+		return err
+	}
+	h, err := bolt.ParseHandshake([bolt.HandshakeSize]byte(head))
+	if err != nil {
+		return err
+	}
+	v, ok := h.Choose(bolt.Versions)
+	if _, err := client.Write(v.Append(nil)); err != nil || !ok {
+		return err
+	}
+	if _, err := bolt.NewReader(client, maxHello).ReadMessage(); err != nil {
+		return fmt.Errorf("read hello: %w", err)
+	}
+	answer, err := bolt.AppendMessage(nil, f)
+	if err != nil {
+		return err
+	}
+	if _, err := client.Write(answer); err != nil {
+		return err
+	}
+	return finish(client)
+}
+
+// finish waits for the peer to close. To close before all that it had sent was
+// read would reset the connection, and take the last answer with it.
+func finish(c *net.TCPConn) error {
+	if err := c.CloseWrite(); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, c)
+	return err
+}

@@ -1,0 +1,89 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"syscall"
+	"time"
+)
+
+var (
+	// clientKeepAlive keeps the idle timers of balancers (at least 4 min) from
+	// running out, and finds a vanished client after a minute.
+	clientKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+	// backendKeepAlive finds a vanished pod within seconds of idleness.
+	backendKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}
+)
+
+// past is a deadline that ends every wait.
+var past = time.Unix(1, 0)
+
+// dial connects to a pod.
+func dial(ctx context.Context, addr string) (*net.TCPConn, error) {
+	d := net.Dialer{
+		KeepAliveConfig: backendKeepAlive,
+		Control: func(_, _ string, c syscall.RawConn) error {
+			var err error
+			if failed := c.Control(func(fd uintptr) { err = setUserTimeout(int(fd)) }); failed != nil {
+				return failed
+			}
+			return err
+		},
+	}
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// reset closes c so that its peer learns of it at once, whatever is still
+// queued for one that does not read. It does not wait for the peer.
+func reset(c *net.TCPConn) {
+	_ = c.SetLinger(0) // fails on a closed connection only
+	_ = c.Close()
+}
+
+// vigil is kept on a connection on which nothing should arrive, so that the
+// peer's leaving is noticed at once. It reads one byte at most.
+type vigil struct {
+	over chan struct{} // closed when the peer has sent something or has left
+
+	conn net.Conn
+	buf  [1]byte
+	n    int
+	err  error
+}
+
+func keepVigil(c net.Conn) *vigil {
+	v := &vigil{over: make(chan struct{}), conn: c}
+	go v.read()
+	return v
+}
+
+func (v *vigil) read() {
+	defer close(v.over)
+	v.n, v.err = v.conn.Read(v.buf[:])
+}
+
+// end stops the vigil. It returns the byte that the peer sent, if it sent one,
+// and an error if it left; neither if all was quiet.
+func (v *vigil) end() ([]byte, error) {
+	_ = v.conn.SetReadDeadline(past)
+	<-v.over
+	_ = v.conn.SetReadDeadline(time.Time{})
+	if isTimeout(v.err) {
+		return nil, nil
+	}
+	return v.buf[:v.n], v.err
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

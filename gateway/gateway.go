@@ -1,0 +1,200 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxTurnedAway is how many sessions beyond the limit are told why, rather
+	// than reset: enough for drivers that retry, and few for a flood.
+	maxTurnedAway = 256
+	// acceptPauseMin doubles up to acceptPauseMax while connections cannot be
+	// accepted, for want of file descriptors as a rule.
+	acceptPauseMin = 5 * time.Millisecond
+	acceptPauseMax = time.Second
+)
+
+// Gateway carries clients to the MAIN that it has been told of and has verified.
+type Gateway struct {
+	cfg      Config
+	log      *slog.Logger
+	listener *net.TCPListener
+	accept   func() (*net.TCPConn, error)
+	gate     *gate
+	verifier *verifier
+	sessions *registry
+	metrics  *metrics
+	draining atomic.Bool
+}
+
+// New checks cfg and listens. Clients that connect before Run wait for it. It
+// fails where a field of cfg is wrong, which the error names, where the address
+// cannot be had, and where the metrics are registered already.
+func New(cfg Config) (*Gateway, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	sessions := &registry{}
+	m, err := newMetrics(cfg.Registerer, sessions)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for clients: %w", err)
+	}
+	listener := l.(*net.TCPListener)
+	gate := newGate(cfg.MaxParked, cfg.MaxAttaching)
+	return &Gateway{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		listener: listener,
+		accept:   listener.AcceptTCP,
+		gate:     gate,
+		verifier: &verifier{gate: gate, cfg: cfg, metrics: m, log: cfg.Logger, suspected: make(chan error, 1)},
+		sessions: sessions,
+		metrics:  m,
+	}, nil
+}
+
+// Addr is where clients connect to.
+func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
+
+// Park holds new connections from now on, and cuts those to the present MAIN.
+// It is a no-op unless generation is higher than any seen.
+func (g *Gateway) Park(generation int64) {
+	g.order(&target{generation: generation})
+}
+
+// Serve lets clients through to the process runID of pod at addr once that has
+// answered as MAIN itself; until then it is Park. An empty runID means any
+// process there. It is a no-op for a generation lower than the highest seen,
+// and in the same one unless it follows a Park or adds the runID.
+func (g *Gateway) Serve(pod, addr, runID string, generation int64) {
+	g.order(&target{pod: pod, addr: addr, runID: runID, generation: generation})
+}
+
+func (g *Gateway) order(t *target) {
+	if g.gate.order(t) && t.addr == "" {
+		g.log.Info("gateway parked", "generation", t.generation)
+	}
+}
+
+// Status is the gateway's state now.
+func (g *Gateway) Status() Status {
+	s := g.gate.status()
+	if g.draining.Load() {
+		s.State = Draining
+	}
+	s.Sessions = g.sessions.len()
+	s.Relaying = g.sessions.in(stateRelaying)
+	s.Waiting = g.sessions.in(stateParked)
+	return s
+}
+
+// Run carries clients until ctx ends. Then it accepts no more, refuses those
+// that are parked, leaves relays DrainTimeout to end and cuts the rest. It
+// returns after all that it started has ended, and an error only where
+// accepting failed for good. It may be called once.
+func (g *Gateway) Run(ctx context.Context) error {
+	control, release := context.WithCancel(context.WithoutCancel(ctx))
+	var controllers sync.WaitGroup
+	controllers.Go(func() { g.verifier.run(control) })
+	controllers.Go(func() { g.sweep(control) })
+
+	err := g.acceptAll(ctx)
+	g.drain()
+	release()
+	controllers.Wait()
+	return err
+}
+
+// acceptAll starts a session for each client until ctx ends, or accepting fails
+// for good, which drains them.
+func (g *Gateway) acceptAll(ctx context.Context) error {
+	var closer sync.WaitGroup
+	defer closer.Wait()
+	ctx, drain := context.WithCancel(ctx)
+	defer drain()
+	closer.Go(func() {
+		<-ctx.Done()
+		g.draining.Store(true)
+		_ = g.listener.Close()
+	})
+	for pause := time.Duration(0); ; {
+		client, err := g.accept()
+		switch {
+		case err == nil:
+			pause = 0
+			g.receive(ctx, client)
+			continue
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept clients: %w", err)
+		}
+		g.metrics.acceptErrors.Inc()
+		pause = min(max(2*pause, acceptPauseMin), acceptPauseMax)
+		sleep(ctx, pause)
+	}
+}
+
+// receive starts a session for client.
+func (g *Gateway) receive(ctx context.Context, client *net.TCPConn) {
+	g.metrics.accepted.Inc()
+	lead := g.carry
+	switch beyond := g.sessions.len() - int64(g.cfg.MaxSessions); {
+	case beyond >= maxTurnedAway:
+		reset(client)
+		g.metrics.end(endOverloaded)
+		return
+	case beyond >= 0:
+		lead = g.turnAway
+	}
+	_ = client.SetKeepAliveConfig(clientKeepAlive) // fails on a closed connection only
+	s := g.sessions.add(client)
+	g.sessions.running.Go(func() {
+		defer g.sessions.remove(s)
+		defer func() { _ = client.Close() }()
+		g.metrics.end(lead(ctx, s))
+	})
+}
+
+// sweep cuts the sessions that are tied to another process than the gate's, each
+// time that this has changed, until ctx ends.
+func (g *Gateway) sweep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.gate.stale:
+			main := g.gate.main.Load()
+			g.sessions.each(func(s *session) { s.cutUnless(main) })
+		}
+	}
+}
+
+// drain waits for the sessions to end, and ends them when it has taken too long.
+func (g *Gateway) drain() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.sessions.running.Wait()
+	}()
+	timer := time.NewTimer(g.cfg.DrainTimeout)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		g.sessions.each((*session).stop)
+	case <-ended:
+	}
+	<-ended
+}

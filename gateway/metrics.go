@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ending is how a session came to its end; the label of its counter.
+type ending string
+
+// The endings, by the counter that they go to.
+const (
+	// closed_total: by the client or by MAIN.
+	endFinished ending = "finished" // after it was relayed
+	endLeft     ending = "left"     // before; by the client
+
+	// cut_total: by the gateway, after it was relayed.
+	endReplaced ending = "replaced" // its MAIN is not MAIN any more
+	endDrained  ending = "drained"  // it outlived the gateway's drain
+
+	// refused_total: by the gateway, before.
+	endNoMain     ending = "no_main"           // parked for as long as may be
+	endOverloaded ending = "overloaded"        // too many sessions, or too many parked
+	endDraining   ending = "draining"          // the gateway is stopping
+	endSlow       ending = "handshake_timeout" // no first bytes in time
+	endUnknown    ending = "unknown_protocol"
+)
+
+// unparked is how a session's parking ended.
+type unparked string
+
+// The ways: parked_total = sessions{state="parked"} + the sum of these.
+const (
+	unparkedServed  unparked = "served"
+	unparkedExpired unparked = "expired"
+	unparkedGone    unparked = "gone"    // the client left
+	unparkedDrained unparked = "drained" // the gateway is stopping
+)
+
+// verdict is what one question for the target's role came to.
+type verdict string
+
+// The verdicts.
+const (
+	verdictMain        verdict = "main"
+	verdictNotMain     verdict = "not_main"
+	verdictOther       verdict = "other_process" // main, but not the wanted run_id
+	verdictRefused     verdict = "refused"       // answered with a failure: login, as a rule
+	verdictUnreachable verdict = "unreachable"
+)
+
+// direction is a way through the gateway.
+type direction string
+
+// The directions.
+const (
+	toMain   direction = "to_main"
+	toClient direction = "to_client"
+)
+
+// switchBuckets are seconds around the goal of 50 ms and the bar of 500 ms.
+var switchBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+// metrics obey: accepted = sessions + closed + cut + refused.
+type metrics struct {
+	accepted, acceptErrors, parked, dialErrors prometheus.Counter
+	closed, cut, refused                       *prometheus.CounterVec
+	verified, moved                            *prometheus.CounterVec
+	unparked                                   *prometheus.HistogramVec
+	switched                                   prometheus.Observer
+}
+
+func newMetrics(r prometheus.Registerer, sessions *registry) (*metrics, error) {
+	if r == nil {
+		r = prometheus.NewRegistry()
+	}
+	k := &maker{registerer: r}
+	m := &metrics{
+		accepted:     k.counter("accepted_total", "Client connections accepted.").WithLabelValues(),
+		parked:       k.counter("parked_total", "Times that a session had to wait for a MAIN.").WithLabelValues(),
+		dialErrors:   k.counter("dial_errors_total", "Failed connections to the verified MAIN.").WithLabelValues(),
+		acceptErrors: k.counter("accept_errors_total", "Failures to accept a client connection.").WithLabelValues(),
+		closed:       k.counter("closed_total", "Sessions ended by the client or by MAIN.", "reason"),
+		cut:          k.counter("cut_total", "Relayed sessions ended by the gateway.", "reason"),
+		refused:      k.counter("refused_total", "Sessions refused before they were relayed.", "reason"),
+		verified:     k.counter("verify_total", "Questions for the target's role, by what they came to.", "result"),
+		moved:        k.counter("bytes_total", "Bytes relayed, counted after a MiB or at the end.", "direction"),
+		unparked:     k.histogram("parked_seconds", "Time parked, by how it ended.", prometheus.DefBuckets, "outcome"),
+		switched:     k.histogram("switch_seconds", "From the word of a MAIN, or from losing it, to serving it.", switchBuckets).WithLabelValues(),
+	}
+	for s := range sessionStates {
+		k.register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: prefix + "sessions", Help: "Sessions, by state.",
+			ConstLabels: prometheus.Labels{"state": sessionState(s).String()},
+		}, func() float64 { return float64(sessions.in(sessionState(s))) }))
+	}
+	return m, k.err
+}
+
+func (m *metrics) end(how ending) {
+	counter := m.refused
+	switch how {
+	case endFinished, endLeft:
+		counter = m.closed
+	case endReplaced, endDrained:
+		counter = m.cut
+	}
+	counter.WithLabelValues(string(how)).Inc()
+}
+
+func (m *metrics) unpark(how unparked, took time.Duration) {
+	m.unparked.WithLabelValues(string(how)).Observe(took.Seconds())
+}
+
+const prefix = "memgraph_controller_gateway_"
+
+// maker registers what it makes and keeps the first error.
+type maker struct {
+	registerer prometheus.Registerer
+	err        error
+}
+
+func (k *maker) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, labels)
+	k.register(c)
+	return c
+}
+
+func (k *maker) histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + name, Help: help, Buckets: buckets}, labels)
+	k.register(h)
+	return h
+}
+
+func (k *maker) register(c prometheus.Collector) {
+	if err := k.registerer.Register(c); err != nil && k.err == nil {
+		k.err = fmt.Errorf("register gateway metrics: %w", err)
+	}
+}

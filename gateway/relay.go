@@ -1,0 +1,47 @@
+package gateway
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"net"
+	"sync"
+)
+
+// countEvery is after how many bytes at the latest a relay adds them to its
+// counters: large enough not to be felt, small enough to see a load move.
+const countEvery = 1 << 20
+
+// relay carries bytes both ways until both sides have ended, handing on the end
+// of one side to the other, or until either breaks. It leaves both connections
+// to be closed by its caller. moved is called from two goroutines.
+func relay(client, backend *net.TCPConn, moved func(direction, int64)) error {
+	var down error
+	var pumps sync.WaitGroup
+	pumps.Go(func() {
+		down = pump(client, backend, func(n int64) { moved(toClient, n) })
+	})
+	up := pump(backend, client, func(n int64) { moved(toMain, n) })
+	pumps.Wait()
+	return cmp.Or(up, down)
+}
+
+// pump copies src to dst up to src's end, which it hands on. Where either side
+// breaks it closes both, so that the pump of the other direction ends too.
+// Linux splices between the two sockets, as long as nothing wraps them.
+func pump(dst, src *net.TCPConn, moved func(int64)) error {
+	for {
+		n, err := io.CopyN(dst, src, countEvery)
+		moved(n)
+		if errors.Is(err, io.EOF) {
+			err = dst.CloseWrite()
+			if err == nil {
+				return nil
+			}
+		}
+		if err != nil {
+			_, _ = dst.Close(), src.Close()
+			return err
+		}
+	}
+}

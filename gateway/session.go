@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Why a bond was cut.
+var (
+	errReplaced = errors.New("its MAIN is not MAIN any more")
+	errStopped  = errors.New("the gateway has stopped")
+)
+
+// sessionState is a step in a session's life; the label of the sessions gauge.
+type sessionState int32
+
+// The steps in their order, though a session may be parked again.
+const (
+	stateHandshake sessionState = iota // its first bytes are awaited
+	stateParked
+	stateAttaching // connecting to MAIN
+	stateRelaying
+	stateRefusing
+	sessionStates // their number
+)
+
+func (s sessionState) String() string {
+	return [sessionStates]string{"handshake", "parked", "attaching", "relaying", "refusing"}[s]
+}
+
+// session is one client connection. All but the atomic fields belong to the
+// goroutine that leads it.
+type session struct {
+	id     uint64
+	client *net.TCPConn
+	since  time.Time
+	state  sessionState
+	head   []byte // read from the client, and not relayed yet
+	bond   atomic.Pointer[bond]
+
+	toMain, toClient atomic.Int64 // bytes relayed
+}
+
+// cutUnless gives up the session's connection to any process but main.
+func (s *session) cutUnless(main *incarnation) {
+	if b := s.bond.Load(); b != nil && b.main != main {
+		b.cut(errReplaced)
+	}
+}
+
+// stop ends the session, whatever it waits for.
+func (s *session) stop() {
+	if b := s.bond.Load(); b != nil {
+		b.cut(errStopped)
+	}
+	reset(s.client)
+}
+
+// count adds n relayed bytes to the session's counters and to the totals.
+func (s *session) count(m *metrics, to direction, n int64) {
+	if to == toMain {
+		s.toMain.Add(n)
+	} else {
+		s.toClient.Add(n)
+	}
+	m.moved.WithLabelValues(string(to)).Add(float64(n))
+}
+
+// bond ties a session to the process that it is, or is being, connected to.
+type bond struct {
+	main *incarnation
+	dial context.CancelFunc
+
+	mu    sync.Mutex
+	conns []*net.TCPConn
+	why   error // once it is cut
+}
+
+// hold makes conns part of the bond. It returns why the bond was cut, if it was.
+func (b *bond) hold(conns ...*net.TCPConn) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.conns = conns
+	return b.why
+}
+
+// broken is why the bond was cut, if it was.
+func (b *bond) broken() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.why
+}
+
+// cut wakes whoever dials, reads or writes, and has both peers see a reset when
+// that one closes. It waits for none of them, nor for the peers.
+func (b *bond) cut(why error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.why != nil {
+		return
+	}
+	b.why = why
+	b.dial()
+	for _, c := range b.conns {
+		_ = c.SetLinger(0) // these two fail on a closed connection only
+		_ = c.SetDeadline(past)
+	}
+}
+
+// registry holds the sessions there are.
+type registry struct {
+	running sync.WaitGroup
+	all     sync.Map // of *session; ranging over it blocks nobody
+	states  [sessionStates]atomic.Int64
+	lastID  atomic.Uint64
+}
+
+func (r *registry) add(client *net.TCPConn) *session {
+	s := &session{id: r.lastID.Add(1), client: client, since: time.Now()}
+	r.states[s.state].Add(1)
+	r.all.Store(s, nil)
+	return s
+}
+
+func (r *registry) remove(s *session) {
+	r.all.Delete(s)
+	r.states[s.state].Add(-1)
+}
+
+// move counts s in its next state.
+func (r *registry) move(s *session, to sessionState) {
+	r.states[to].Add(1)
+	r.states[s.state].Add(-1)
+	s.state = to
+}
+
+func (r *registry) in(s sessionState) int64 { return r.states[s].Load() }
+
+func (r *registry) len() int64 {
+	var n int64
+	for s := range sessionStates {
+		n += r.in(s)
+	}
+	return n
+}
+
+func (r *registry) each(f func(*session)) {
+	r.all.Range(func(s, _ any) bool {
+		f(s.(*session))
+		return true
+	})
+}

@@ -1,0 +1,61 @@
+package gateway
+
+import (
+	"fmt"
+	"time"
+)
+
+// State is what a gateway does with a client that connects now.
+type State string
+
+// The states of a gateway.
+const (
+	Parked    State = "parked"    // holds it: there is no target
+	Verifying State = "verifying" // holds it: the target has not answered as MAIN
+	Serving   State = "serving"   // connects it to MAIN
+	Draining  State = "draining"  // refuses it: the gateway is stopping
+)
+
+// Status is a gateway at one moment, copied.
+type Status struct {
+	State      State     `json:"state"`
+	Since      time.Time `json:"since"` // of the state or of its target
+	Generation int64     `json:"generation"`
+	Pod        string    `json:"pod,omitempty"`
+	Addr       string    `json:"addr,omitempty"`
+	RunID      string    `json:"runID,omitempty"`     // of the verified process, else the wanted one
+	VerifiedAt time.Time `json:"verifiedAt,omitzero"` // zero: not in this generation
+	Trouble    string    `json:"trouble,omitempty"`   // why the target is not being served
+	Sessions   int64     `json:"sessions"`            // of clients, in whatever state
+	Relaying   int64     `json:"relaying"`            // of them, connected to MAIN
+	Waiting    int64     `json:"waiting"`             // of them, parked
+}
+
+// status is the gate's part of a Status.
+func (g *gate) status() Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := Status{
+		State: g.stateLocked(), Since: g.since, Generation: g.target.generation,
+		Pod: g.target.pod, Addr: g.target.addr, RunID: g.target.runID, VerifiedAt: g.verifiedAt,
+	}
+	if m := g.main.Load(); m != nil {
+		s.RunID = m.runID
+	}
+	if g.trouble != nil {
+		s.Trouble = g.trouble.Error()
+	}
+	return s
+}
+
+// awaited says, for a client that is refused, what would have let it pass.
+func (s Status) awaited() string {
+	if s.Addr == "" {
+		return fmt.Sprintf("a MAIN to be named (generation %d)", s.Generation)
+	}
+	why := ""
+	if s.Trouble != "" {
+		why = ": " + s.Trouble
+	}
+	return fmt.Sprintf("%s at %s to answer as MAIN (generation %d)%s", s.Pod, s.Addr, s.Generation, why)
+}

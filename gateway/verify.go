@@ -1,0 +1,207 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+const (
+	// answerWithin is how long an answer may take, as a rule 0.4 ms, before new
+	// clients wait for it.
+	answerWithin = 300 * time.Millisecond
+	// retryMin to twice that lie between two attempts, for a promotion and the
+	// word of it overtake each other by a few ms; retryMax once retryEagerly is
+	// over.
+	retryMin     = 10 * time.Millisecond
+	retryMax     = 100 * time.Millisecond
+	retryEagerly = time.Second
+	// retryRefused follows a refused login, which takes as much of Memgraph's
+	// one login lock as a good one, 0.24 s, and will not be better soon.
+	retryRefused = time.Second
+)
+
+var (
+	errNotMain = errors.New("it answers, but not as MAIN")
+	errOther   = errors.New("it answers as MAIN, but is another process than the one named")
+	errSilent  = errors.New("it does not answer")
+	errSuspect = errors.New("connections to it fail")
+)
+
+// verifier asks the gate's target for its role over a link, again and again,
+// and opens and shuts the gate by the answers.
+type verifier struct {
+	gate    *gate
+	cfg     Config
+	metrics *metrics
+	log     *slog.Logger
+
+	suspected chan error     // capacity 1
+	reports   sync.WaitGroup // calls of cfg.Lost
+}
+
+// suspect shuts the gate after a failed connection to main, until a new link
+// has shown that connections to it can be opened.
+func (v *verifier) suspect(main *incarnation, err error) {
+	v.shut(main.generation, err)
+	select {
+	case v.suspected <- errSuspect:
+	default: // one suspicion is enough
+	}
+}
+
+// run verifies one target after the other until ctx ends.
+func (v *verifier) run(ctx context.Context) {
+	defer v.reports.Wait()
+	for ctx.Err() == nil {
+		v.attend(ctx, v.gate.current())
+	}
+}
+
+// attend verifies t until it is replaced.
+func (v *verifier) attend(ctx context.Context, t *target) {
+	var follower sync.WaitGroup
+	defer follower.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if t.addr != "" {
+		follower.Go(func() { v.follow(ctx, t) })
+	}
+	select {
+	case <-ctx.Done():
+	case <-t.replaced:
+	}
+}
+
+// follow verifies t over one link after the other until ctx ends.
+func (v *verifier) follow(ctx context.Context, t *target) {
+	for ctx.Err() == nil {
+		err := v.hold(ctx, t)
+		if ctx.Err() != nil {
+			return
+		}
+		v.shut(t.generation, err)
+		sleep(ctx, v.pause(err))
+	}
+}
+
+// hold verifies t over one link until that breaks, or until new connections
+// fail while it does not. It returns which.
+func (v *verifier) hold(ctx context.Context, t *target) error {
+	l, err := openLink(ctx, t.addr, v.cfg.Auth, v.cfg.DialTimeout)
+	if err != nil {
+		v.count(err)
+		return err
+	}
+	defer l.close()
+	select {
+	case <-v.suspected: // answered by the link's opening
+	default:
+	}
+	for err == nil {
+		err = v.round(l, t)
+	}
+	if l.confirmed && ctx.Err() == nil && !errors.Is(err, errSuspect) {
+		v.reports.Go(func() { v.cfg.Lost(t.addr, t.generation) })
+	}
+	return err
+}
+
+// round asks once, and rests until it is time to ask again.
+func (v *verifier) round(l *link, t *target) error {
+	a, err := v.ask(l, t)
+	if err != nil {
+		return err
+	}
+	wait := v.cfg.VerifyInterval
+	not := v.judge(t, a)
+	if not != nil {
+		wait = v.pause(not)
+	}
+	l.confirmed = not == nil
+	err = l.rest(wait, v.suspected)
+	if errors.Is(err, errSuspect) {
+		// A dying process may have closed its listener, and not the link yet.
+		if _, broke := v.ask(l, t); broke != nil {
+			return broke
+		}
+	}
+	return err
+}
+
+// ask is the link's, but silence for answerWithin shuts the gate meanwhile.
+func (v *verifier) ask(l *link, t *target) (a answer, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a, err = l.ask()
+	}()
+	timer := time.NewTimer(answerWithin)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		v.shut(t.generation, errSilent)
+	case <-done:
+	}
+	<-done
+	if err != nil {
+		v.count(err)
+	}
+	return a, err
+}
+
+// judge opens the gate if a is the MAIN that t means, and returns why not if it
+// is not, which ends the relays to it.
+func (v *verifier) judge(t *target, a answer) error {
+	is, not := verdictMain, error(nil)
+	switch {
+	case a.role != roleMain:
+		is, not = verdictNotMain, errNotMain
+	case t.runID != "" && a.runID != t.runID:
+		is, not = verdictOther, errOther
+	}
+	v.metrics.verified.WithLabelValues(string(is)).Inc()
+	if not != nil {
+		if v.gate.dismiss(t, not) {
+			v.log.Info("gateway verifying", "generation", t.generation, "err", not)
+		}
+		return not
+	}
+	if shut := v.gate.confirm(t, a.runID); shut > 0 {
+		v.metrics.switched.Observe(shut.Seconds())
+		v.log.Info("gateway serving", "generation", t.generation, "pod", t.pod, "addr", t.addr, "took_ms", shut.Milliseconds())
+	}
+	return nil
+}
+
+func (v *verifier) shut(generation int64, why error) {
+	if v.gate.shut(generation, why) {
+		v.log.Info("gateway verifying", "generation", generation, "err", why)
+	}
+}
+
+func (v *verifier) count(err error) {
+	is := verdictUnreachable
+	if isFailure(err) {
+		is = verdictRefused
+	}
+	v.metrics.verified.WithLabelValues(string(is)).Inc()
+}
+
+// pause is how long to wait after err before the next attempt.
+func (v *verifier) pause(err error) time.Duration {
+	switch {
+	case isFailure(err):
+		return retryRefused
+	case v.gate.shutFor() < retryEagerly:
+		return retryMin + rand.N(retryMin)
+	}
+	return retryMax
+}
+
+func isFailure(err error) bool { return errors.As(err, new(bolt.Failure)) }

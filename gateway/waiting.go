@@ -1,0 +1,62 @@
+package gateway
+
+import "container/list"
+
+// ticket is a session's place before the gate. After it was admitted the
+// session must leave before it may wait again, then ahead of all newcomers.
+type ticket struct {
+	admitted chan *incarnation // capacity 1
+	place    *list.Element     // nil while not waiting
+	before   bool              // it has been admitted before
+}
+
+func newTicket() *ticket { return &ticket{admitted: make(chan *incarnation, 1)} }
+
+// wait puts t into the line; t.admitted delivers when it is its turn, which may
+// be at once. It returns false, and does nothing, where the line is full.
+func (g *gate) wait(t *ticket) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case t.before:
+		t.place = g.waiting.PushFront(t)
+	case g.waiting.Len() >= g.maxWaiting && !g.freeLocked():
+		return false
+	default:
+		t.place = g.waiting.PushBack(t)
+	}
+	g.admitLocked()
+	return true
+}
+
+// withdraw takes t out of the line. Where it had been admitted meanwhile, it
+// returns what for: the session is in, and has to leave.
+func (g *gate) withdraw(t *ticket) *incarnation {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t.place == nil {
+		return <-t.admitted
+	}
+	g.waiting.Remove(t.place)
+	t.place = nil
+	return nil
+}
+
+// leave gives back the place that an admitted session holds while it connects.
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.attaching--
+	g.admitLocked()
+}
+
+func (g *gate) freeLocked() bool { return g.open && g.attaching < g.maxAttaching }
+
+func (g *gate) admitLocked() {
+	for g.freeLocked() && g.waiting.Len() > 0 {
+		t := g.waiting.Remove(g.waiting.Front()).(*ticket)
+		t.place, t.before = nil, true
+		g.attaching++
+		t.admitted <- g.main.Load()
+	}
+}
