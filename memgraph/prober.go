@@ -1,0 +1,185 @@
+package memgraph
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+// Identity is who answered: the role, and the run_id that the process made when
+// it started. A restarted instance has another one.
+type Identity struct {
+	Role  Role
+	RunID string
+}
+
+// Prober asks instances who they are, each over one warm connection of its own,
+// so that an answer costs one exchange and a process that died is noticed by
+// its connection. It is safe for concurrent use.
+type Prober struct {
+	auth   bolt.Auth
+	dialer net.Dialer
+
+	mu    sync.Mutex
+	links map[string]*link // by address
+}
+
+// link is a connection that is used by one caller at a time: whoever holds the
+// token in turn. It is replaced when it breaks.
+type link struct {
+	turn   chan struct{}
+	conn   net.Conn
+	client *bolt.Client
+}
+
+// NewProber logs in with auth everywhere; without a user it sends none.
+func NewProber(auth bolt.Auth) *Prober {
+	return &Prober{auth: auth, links: map[string]*link{}}
+}
+
+// Identify asks the instance at addr for its role and run_id. A connection that
+// was warm and turns out broken is replaced once, so that ErrRefused stands for
+// a fresh dial. It returns ErrRefused, ErrUnreachable or ErrUnauthenticated.
+func (p *Prober) Identify(ctx context.Context, addr string) (Identity, error) {
+	l := p.link(addr)
+	select {
+	case l.turn <- struct{}{}:
+		defer p.done(l, addr)
+	case <-ctx.Done():
+		return Identity{}, wrap("identify", addr, classify(ctx, ctx.Err()))
+	}
+	warm := l.client != nil
+	id, err := p.exchange(ctx, l, addr)
+	if warm && errors.Is(err, ErrUnreachable) && ctx.Err() == nil {
+		id, err = p.exchange(ctx, l, addr)
+	}
+	return id, wrap("identify", addr, err)
+}
+
+// Listens returns nil if somebody accepts connections on addr, and ErrRefused or
+// ErrUnreachable if not. It sends nothing.
+func (p *Prober) Listens(ctx context.Context, addr string) error {
+	conn, err := p.dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return wrap("dial", addr, classify(ctx, err))
+	}
+	return conn.Close()
+}
+
+// Forget ends the connection to addr: what listened there is gone.
+func (p *Prober) Forget(addr string) {
+	p.mu.Lock()
+	l := p.links[addr]
+	delete(p.links, addr)
+	p.mu.Unlock()
+	if l == nil {
+		return
+	}
+	select {
+	case l.turn <- struct{}{}: // nobody uses it
+		p.done(l, addr)
+	default: // its user drops it when it is done
+	}
+}
+
+// done ends a turn, and the connection too if it was forgotten meanwhile.
+func (p *Prober) done(l *link, addr string) {
+	p.mu.Lock()
+	forgotten := p.links[addr] != l
+	p.mu.Unlock()
+	if forgotten {
+		l.drop()
+	}
+	<-l.turn
+}
+
+// Close ends all connections. Nothing may be asked afterwards.
+func (p *Prober) Close() {
+	p.mu.Lock()
+	addrs := make([]string, 0, len(p.links))
+	for addr := range p.links {
+		addrs = append(addrs, addr)
+	}
+	p.mu.Unlock()
+	for _, addr := range addrs {
+		p.Forget(addr)
+	}
+}
+
+func (p *Prober) link(addr string) *link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.links[addr]
+	if l == nil {
+		l = &link{turn: make(chan struct{}, 1)}
+		p.links[addr] = l
+	}
+	return l
+}
+
+// exchange asks once; on any failure but the server's own the link is dropped.
+func (p *Prober) exchange(ctx context.Context, l *link, addr string) (id Identity, err error) {
+	defer func() {
+		var answered *ServerError
+		if err != nil && !(errors.As(err, &answered) && l.client != nil) {
+			l.drop()
+		}
+	}()
+	if l.conn == nil {
+		if l.conn, err = p.dialer.DialContext(ctx, "tcp", addr); err != nil {
+			return Identity{}, classify(ctx, err)
+		}
+	}
+	defer bound(ctx, l.conn)()
+	if l.client == nil {
+		client, err := bolt.Open(l.conn, p.auth, UserAgent)
+		if err != nil {
+			return Identity{}, classify(ctx, err)
+		}
+		l.client = client
+	}
+	res, err := l.client.Run(showRole)
+	if err != nil {
+		return Identity{}, classify(ctx, err)
+	}
+	return parseIdentity(res)
+}
+
+func parseIdentity(res bolt.Result) (Identity, error) {
+	rows := make([]row, 0, len(res.Rows))
+	for _, values := range res.Rows {
+		r := row{}
+		for i, field := range res.Fields {
+			if i < len(values) {
+				r[field] = values[i]
+			}
+		}
+		rows = append(rows, r)
+	}
+	role, err := parseRole(rows)
+	if err == nil && res.RunID() == "" {
+		err = fmt.Errorf("no run_id in the summary: Memgraph 2.8 or later is needed")
+	}
+	return Identity{Role: role, RunID: res.RunID()}, err
+}
+
+// bound makes conn's exchanges end with ctx, however it ends, until the
+// returned function is called.
+func bound(ctx context.Context, conn net.Conn) (release func()) {
+	deadline, _ := ctx.Deadline() // the zero time is none
+	_ = conn.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	return func() { stop() }
+}
+
+func (l *link) drop() {
+	if l.conn != nil {
+		_ = l.conn.Close()
+	}
+	l.conn, l.client = nil, nil
+}

@@ -1,0 +1,189 @@
+package memgraph
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Snapshot is the cluster as it was seen at one moment: a value without
+// behaviour that does I/O, from which everything is decided.
+type Snapshot struct {
+	Now time.Time
+	// Cluster is the StatefulSet's name; its pods are named after it.
+	Cluster string
+	// Wanted is how many pods the StatefulSet asks for.
+	Wanted int
+	// Topology is the record; its Generation is 0 where there is none, or where
+	// it is damaged and has to be derived anew.
+	Topology Topology
+	// Floor is the highest generation ever seen here; a record that is derived
+	// anew goes above it.
+	Floor int64
+	// Pods are those that exist, by ordinal.
+	Pods []Pod
+}
+
+// Pod is one pod of the StatefulSet and the Memgraph in it.
+type Pod struct {
+	Name  string
+	Index int
+	UID   string
+	IP    string // "" until the pod has one
+	// Host is the stable DNS name, for registrations that outlive the IP.
+	Host string
+	// Container is the running container's ID; it changes with every restart.
+	Container string
+	// Running says that the kubelet reports the container as running.
+	Running     bool
+	Ready       bool
+	Terminating bool
+	Instance    Instance
+}
+
+// Instance is what a pod's Memgraph last said of itself, with the times of it.
+type Instance struct {
+	// Reach tells how the last attempt to ask ended; the rest is from the last
+	// attempt that was answered.
+	Reach Reach
+	Asked time.Time
+	Identity
+	// Replicas are a MAIN's registrations, as of ReplicasAt; the zero time means
+	// that they are not known.
+	Replicas   []Replica
+	ReplicasAt time.Time
+	// Storage is as of StorageAt; the zero time means that it is not known.
+	Storage   StorageInfo
+	StorageAt time.Time
+	Version   Version
+	// Diverged says that this process refused to follow the present MAIN's.
+	Diverged bool
+}
+
+// Reach is how the last attempt to ask an instance ended.
+type Reach string
+
+// Reaches. Refused stands for two dials in a row that the host itself refused:
+// the process is gone. Silent says nothing about the process: it may hang, be
+// slow or be cut off.
+const (
+	NotAsked Reach = ""
+	Answered Reach = "answered"
+	Refused  Reach = "refused"
+	Silent   Reach = "silent"
+	Denied   Reach = "denied"
+)
+
+// Pod returns the pod with the given ordinal.
+func (s Snapshot) Pod(index int) (Pod, bool) {
+	for _, p := range s.Pods {
+		if p.Index == index {
+			return p, true
+		}
+	}
+	return Pod{}, false
+}
+
+// Main is the pod that the record names as MAIN, if it is the same pod still.
+func (s Snapshot) Main() (Pod, bool) {
+	p, ok := s.Pod(s.Topology.Main.Index)
+	return p, ok && p.UID == s.Topology.Main.UID
+}
+
+// PodName is the name of a StatefulSet's pod with the given ordinal.
+func PodName(cluster string, index int) string { return cluster + "-" + strconv.Itoa(index) }
+
+// Addr is where the pod's Memgraph listens for Bolt.
+func (p Pod) Addr() string { return net.JoinHostPort(p.IP, strconv.Itoa(BoltPort)) }
+
+// ReplicationAddr is where the pod listens for its MAIN while it is a replica.
+func (p Pod) ReplicationAddr() string { return net.JoinHostPort(p.IP, strconv.Itoa(ReplicationPort)) }
+
+// HasAddress reports whether a registration's host:port leads to the pod as it
+// is now, by its IP or by its stable name.
+func (p Pod) HasAddress(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && host != "" && (host == p.IP || host == p.Host)
+}
+
+// Member is this incarnation of the pod.
+func (p Pod) Member() Member {
+	return Member{Pod: p.Name, Index: p.Index, UID: p.UID, IP: p.IP, RunID: p.Instance.RunID}
+}
+
+// Is reports whether p is the incarnation m: the same pod and, where both are
+// known, the same process.
+func (p Pod) Is(m Member) bool {
+	if p.UID != m.UID {
+		return false
+	}
+	return m.RunID == "" || p.Instance.RunID == "" || p.Instance.RunID == m.RunID
+}
+
+// Answers reports whether the pod's Memgraph answered when it was last asked,
+// and as what.
+func (p Pod) Answers(role Role) bool {
+	return p.Instance.Reach == Answered && p.Instance.Role == role
+}
+
+// Fit reports whether work on the pod is worth a connection: Kubernetes holds
+// it ready and is not about to end it.
+func (p Pod) Fit() bool { return p.Ready && !p.Terminating && p.IP != "" }
+
+// Registration is p's row in main's SHOW REPLICAS: the one with p's name or else,
+// in a cluster that was set up by hand, one with p's address and a name that no
+// pod claims.
+func (s Snapshot) Registration(main, p Pod) (Replica, bool) {
+	for _, r := range main.Instance.Replicas {
+		if r.Name == ReplicaName(p.Name) {
+			return r, true
+		}
+	}
+	for _, r := range main.Instance.Replicas {
+		if p.HasAddress(r.Address) && !s.Claimed(r) {
+			return r, true
+		}
+	}
+	return Replica{}, false
+}
+
+// Claimed reports whether r carries the name of a pod that the StatefulSet asks
+// for, whether or not it exists at the moment.
+func (s Snapshot) Claimed(r Replica) bool {
+	for i := range s.Wanted {
+		if r.Name == ReplicaName(PodName(s.Cluster, i)) {
+			return true
+		}
+	}
+	return false
+}
+
+// SyncMode is what the partner is to be registered with: StrictSync where every
+// pod runs a version that has it, else Sync; the two are never mixed. ok is
+// false while a version is not known.
+func (s Snapshot) SyncMode() (mode SyncMode, ok bool) {
+	mode = StrictSync
+	for _, p := range s.Pods {
+		if !p.Instance.Version.Known() {
+			return "", false
+		}
+		if !p.Instance.Version.StrictSync() {
+			mode = Sync
+		}
+	}
+	return mode, len(s.Pods) > 0
+}
+
+// Emptier reports whether p holds nothing while another pod holds something;
+// known is false while p's own data is not known. Memgraph lets an empty MAIN
+// empty whoever it registers (observed on 3.7.2 and 3.12.0).
+func (s Snapshot) Emptier(p Pod) (emptier, known bool) {
+	if p.Instance.StorageAt.IsZero() {
+		return false, false
+	}
+	if p.Instance.Storage.Vertices > 0 {
+		return false, true
+	}
+	return slices.ContainsFunc(s.Pods, func(o Pod) bool { return o.Instance.Storage.Vertices > 0 }), true
+}

@@ -1,0 +1,108 @@
+package memgraph
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Topology is what was decided about the cluster: the record's content. It is a
+// value; Decide makes a new one and the store writes it.
+type Topology struct {
+	// Main is who is MAIN, or is becoming it while Phase is not Stable.
+	Main Member
+	// Generation grows by one with every decision about MAIN, and never goes
+	// back. It is ours; epoch and main_uuid are Memgraph's.
+	Generation int64
+	Phase      Phase
+	// Partner is the replica whose synchronous registration protects what MAIN
+	// acknowledges; the zero Member is none.
+	Partner Member
+	// InSync says that Partner holds every acknowledged write. It is written
+	// false before protection is weakened, and true only after Partner was seen
+	// registered synchronously, ready and not behind.
+	InSync bool
+	// Pending is the change under way; nil if and only if Phase is Stable.
+	Pending *Pending
+	// History holds the last changes, the newest first, at most MaxHistory.
+	History []Change
+	// Revision is the record's version that this was read at, for compare-and-
+	// set; "" if there is no record.
+	Revision string
+}
+
+// Phase of a change of MAIN.
+type Phase string
+
+// Phases. In Switching the old MAIN is alive and demoted first; in FailingOver
+// it is not.
+const (
+	Stable      Phase = "Stable"
+	Switching   Phase = "Switching"
+	FailingOver Phase = "FailingOver"
+)
+
+// Member is one incarnation of a pod: the fields tell it from the pod of the
+// same name before and after, and from a restarted process in the same pod.
+type Member struct {
+	Pod   string `json:"pod"`
+	Index int    `json:"index"`
+	UID   string `json:"uid"`
+	IP    string `json:"ip"`
+	// RunID is the Memgraph process.
+	RunID string `json:"runID"`
+}
+
+// None reports whether this is no member at all.
+func (m Member) None() bool { return m.Pod == "" }
+
+// Pending is a decided change of MAIN that is not finished, kept so that a new
+// leader finishes what the old one began.
+type Pending struct {
+	From    Member    `json:"from"`
+	Kind    string    `json:"kind"`
+	Reason  string    `json:"reason"`
+	Started time.Time `json:"started"`
+}
+
+// Change is one entry of the history.
+type Change struct {
+	When       time.Time `json:"when"`
+	Generation int64     `json:"generation"`
+	Kind       string    `json:"kind"`
+	From       string    `json:"from,omitempty"`
+	To         string    `json:"to"`
+	Reason     string    `json:"reason"`
+	// Stages are milliseconds since the event that caused the change was seen.
+	Stages map[string]float64 `json:"stages,omitempty"`
+	Leader string             `json:"leader,omitempty"`
+}
+
+// MaxHistory bounds the record: watchers get all of it with every write.
+const MaxHistory = 20
+
+// WithChange is t with c at the front of its history.
+func (t Topology) WithChange(c Change) Topology {
+	h := slices.Insert(slices.Clone(t.History), 0, c)
+	t.History = h[:min(len(h), MaxHistory)]
+	return t
+}
+
+// Validate returns what is wrong with t, naming the field.
+func (t Topology) Validate() error {
+	switch {
+	case t.Generation < 1:
+		return fmt.Errorf("generation: %d, wanted 1 or more", t.Generation)
+	case t.Main.None() || t.Main.Index < 0:
+		return fmt.Errorf("main: missing")
+	case !t.Partner.None() && t.Partner.Index == t.Main.Index:
+		return fmt.Errorf("partner: %s is MAIN too", t.Partner.Pod)
+	case t.InSync && t.Partner.None():
+		return fmt.Errorf("inSync: true without a partner")
+	case t.Phase != Stable && t.Phase != Switching && t.Phase != FailingOver:
+		return fmt.Errorf("phase: unknown value %q", t.Phase)
+	case (t.Phase == Stable) != (t.Pending == nil):
+		return fmt.Errorf("pending: does not fit phase %s", t.Phase)
+	}
+	return nil
+}
