@@ -1,0 +1,105 @@
+package controller
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"memgraph-controller/memgraph"
+)
+
+// podHandler turns what the pod informer tells into keys (invariant 1).
+func (c *Controller) podHandler() cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) { c.onPod(nil, obj) },
+		UpdateFunc: func(before, after any) {
+			if b, a := before.(*corev1.Pod), after.(*corev1.Pod); b.ResourceVersion != a.ResourceVersion {
+				c.onPod(before, after)
+			} // else a resync: the interval brings those
+		},
+		DeleteFunc: func(obj any) { c.onPod(obj, nil) },
+	}
+}
+
+// onPod enqueues a change of a pod; before is nil for an addition, after for a
+// deletion.
+func (c *Controller) onPod(before, after any) {
+	received := time.Now()
+	e := podEvent{before: c.podOf(before), after: c.podOf(after)}
+	if e.before == nil && e.after == nil {
+		return // no pod of ours, or nothing that could be read
+	}
+	if gone := e.before; gone != nil && (e.after == nil || gone.UID != e.after.UID || gone.Container != e.after.Container) {
+		c.seen.forget(gone.UID, e.after)
+		if gone.IP != "" {
+			c.deps.Forget(gone.Addr())
+		}
+	}
+	term := c.term.Load()
+	if term == nil {
+		return
+	}
+	if route(e, c.record.latest()) == urgent {
+		term.urgent.add(clusterKey, received)
+	}
+	for _, p := range []*memgraph.Pod{e.before, e.after} {
+		if p != nil {
+			term.routine.add(p.Name, received)
+			return
+		}
+	}
+}
+
+// podOf reads an informer's object, unwrapped from the tombstone that stands for
+// a deletion that was missed; nil if it is none of the StatefulSet's pods.
+func (c *Controller) podOf(obj any) *memgraph.Pod {
+	if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = tombstone.Obj
+	}
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
+	p, ok := c.pod(pod)
+	if !ok {
+		return nil
+	}
+	return &p
+}
+
+// recordHandler keeps up with the record, whoever writes it.
+func (c *Controller) recordHandler() cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { c.onRecord(obj) },
+		UpdateFunc: func(_, obj any) { c.onRecord(obj) },
+		// A deleted record changes nothing for clients; the leader writes it anew.
+		DeleteFunc: func(any) { c.decideSoon() },
+	}
+}
+
+func (c *Controller) onRecord(obj any) {
+	cm, ok := obj.(*corev1.ConfigMap)
+	if !ok {
+		return
+	}
+	t, err := c.store.decode(cm)
+	if err != nil {
+		c.decideSoon() // damaged: the leader derives it anew
+		return
+	}
+	if c.learn(t) {
+		c.decideSoon()
+	}
+}
+
+// decideSoon asks the leader, if that is us, to decide on what is known now.
+func (c *Controller) decideSoon() {
+	if term := c.term.Load(); term != nil {
+		term.urgent.add(clusterKey, time.Now())
+	}
+}
+
+// Suspect says that MAIN may be dead, on the evidence of a broken connection.
+// It returns at once; the urgent lane asks MAIN itself before it acts.
+func (c *Controller) Suspect() { c.decideSoon() }

@@ -1,0 +1,143 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+)
+
+// errLeaseStale ends a term whose lease was not renewed in time, whether or not
+// the election has noticed.
+var errLeaseStale = errors.New("lease was not renewed in time")
+
+// LeaseName is the Lease that the controllers of a StatefulSet compete for.
+func LeaseName(statefulSet string) string { return statefulSet + "-controller" }
+
+// lead campaigns until ctx ends, over again whenever the lease is lost.
+func (c *Controller) lead(ctx context.Context) {
+	for ctx.Err() == nil {
+		c.campaign(ctx)
+	}
+}
+
+// campaign competes for the lease, works while it is held, and returns when it
+// is lost or ctx has ended. The lease is released only after the term's last
+// statement: work ends with ctx, and the election with the work.
+func (c *Controller) campaign(ctx context.Context) {
+	election, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	lock := c.newLock()
+	ended := make(chan struct{})
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock:          lock,
+		LeaseDuration: c.cfg.LeaseDuration, RenewDeadline: c.cfg.RenewDeadline, RetryPeriod: c.cfg.RetryPeriod,
+		ReleaseOnCancel: true, Name: LeaseName(c.cfg.StatefulSet),
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(leading context.Context) {
+				defer close(ended)
+				defer release()
+				c.work(ctx, leading, lock)
+			},
+			OnStoppedLeading: func() {},
+		},
+	})
+	if err != nil {
+		panic(err) // New has validated what this checks
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if !lock.acquired() {
+			release() // nobody works: nothing to wait for
+		}
+	})
+	defer stop()
+	elector.Run(election)
+	if lock.acquired() {
+		<-ended
+	}
+}
+
+// work is one term: it ends with ctx, with the election, or once the lease has
+// gone unrenewed for as long as the election promises to notice.
+func (c *Controller) work(ctx, leading context.Context, lock *lock) {
+	authority, end := context.WithCancelCause(leading)
+	defer end(nil)
+	defer context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })()
+	defer lock.onExpiry(func() { end(errLeaseStale) })()
+
+	c.deps.Log.Info("leading", "cluster", c.cfg.StatefulSet, "identity", c.cfg.Identity)
+	c.metrics.leading.Set(1)
+	c.runTerm(authority)
+	c.metrics.leading.Set(0)
+	c.deps.Log.Info("no longer leading", "cluster", c.cfg.StatefulSet, "reason", context.Cause(authority).Error())
+}
+
+// lock is the Lease, with an eye on when it was last renewed.
+type lock struct {
+	resourcelock.Interface
+	limit time.Duration // how long a renewal gives authority
+
+	mu      sync.Mutex
+	won     bool
+	renewed time.Time // when the last successful renewal was begun
+	expiry  *time.Timer
+}
+
+func (c *Controller) newLock() *lock {
+	return &lock{limit: c.cfg.RenewDeadline, Interface: &resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: c.cfg.Namespace, Name: LeaseName(c.cfg.StatefulSet)},
+		Client:     c.deps.Urgent.CoordinationV1(),
+		LockConfig: resourcelock.ResourceLockConfig{Identity: c.cfg.Identity},
+	}}
+}
+
+// Create and Update are how the election acquires, renews and releases.
+func (l *lock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	return l.renew(func() error { return l.Interface.Create(ctx, r) })
+}
+
+func (l *lock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	return l.renew(func() error { return l.Interface.Update(ctx, r) })
+}
+
+// RecordEvent is how the election says that it was won, before it says so to
+// the callbacks.
+func (l *lock) RecordEvent(string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.won = true
+}
+
+func (l *lock) acquired() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.won
+}
+
+// renew counts from when the write was sent: the others count from when it was
+// stored, which is later.
+func (l *lock) renew(write func() error) error {
+	begun := time.Now()
+	if err := write(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.renewed = begun
+	if l.expiry != nil {
+		l.expiry.Reset(time.Until(begun.Add(l.limit)))
+	}
+	return nil
+}
+
+// onExpiry calls f once the last renewal is older than the limit, until stop.
+func (l *lock) onExpiry(f func()) (stop func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expiry = time.AfterFunc(time.Until(l.renewed.Add(l.limit)), f)
+	return func() { l.expiry.Stop() }
+}

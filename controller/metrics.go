@@ -1,0 +1,116 @@
+package controller
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"k8s.io/client-go/util/workqueue"
+
+	"memgraph-controller/memgraph"
+)
+
+const metricsPrefix = "memgraph_controller_"
+
+// fast are buckets for what should take milliseconds and must not take seconds.
+var fast = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+// metrics of one controller. Labels: lane is urgent or routine, kind is a
+// failover.Kind, stage one of failover's stages, verb a reconcile.Verb, result
+// ok or error.
+type metrics struct {
+	leading    prometheus.Gauge
+	generation prometheus.Gauge
+	inSync     prometheus.Gauge
+	blocked    prometheus.Gauge
+	plans      *prometheus.CounterVec
+	stages     *prometheus.HistogramVec
+	steps      *prometheus.CounterVec
+	laneWait   *prometheus.HistogramVec
+
+	depth, unfinished, longest *prometheus.GaugeVec
+	adds, retries              *prometheus.CounterVec
+	queued, worked             *prometheus.HistogramVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	f := promauto.With(r)
+	gauge := func(name, help string) prometheus.Gauge {
+		return f.NewGauge(prometheus.GaugeOpts{Name: metricsPrefix + name, Help: help})
+	}
+	gauges := func(name, help string) *prometheus.GaugeVec {
+		return f.NewGaugeVec(prometheus.GaugeOpts{Name: metricsPrefix + name, Help: help}, []string{"lane"})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: metricsPrefix + name, Help: help}, labels)
+	}
+	histograms := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return f.NewHistogramVec(prometheus.HistogramOpts{Name: metricsPrefix + name, Help: help, Buckets: fast}, labels)
+	}
+	return &metrics{
+		leading:    gauge("leading", "1 while this replica holds the lease and works."),
+		generation: gauge("generation", "Generation of the newest record that was seen."),
+		inSync:     gauge("in_sync", "1 while the record says that the partner holds every acknowledged write."),
+		blocked:    gauge("blocked", "1 while the leader needs an operator to go on."),
+		plans:      counters("plans_total", "Plans that were carried out.", "kind", "result"),
+		stages:     histograms("stage_seconds", "Time from the event to the end of a stage of a change of MAIN.", "kind", "stage"),
+		steps:      counters("steps_total", "Steps of reconciliation.", "verb", "result"),
+		laneWait:   histograms("lane_wait_seconds", "Time from the receipt of an event until a worker took it.", "lane"),
+
+		depth:      gauges("queue_depth", "Keys that wait."),
+		unfinished: gauges("queue_unfinished_seconds", "Time spent so far on what is being worked on."),
+		longest:    gauges("queue_longest_running_seconds", "Age of the oldest work under way."),
+		adds:       counters("queue_adds_total", "Keys that were added.", "lane"),
+		retries:    counters("queue_retries_total", "Keys that were added again after an error.", "lane"),
+		queued:     histograms("queue_wait_seconds", "Time that keys wait in the queue.", "lane"),
+		worked:     histograms("queue_work_seconds", "Time that a key takes.", "lane"),
+	}
+}
+
+// record shows what a record says.
+func (m *metrics) record(t memgraph.Topology) {
+	m.generation.Set(float64(t.Generation))
+	m.inSync.Set(one(t.InSync))
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func result(err error) string {
+	if err != nil {
+		return "error"
+	}
+	return "ok"
+}
+
+// The methods below make metrics the workqueues' provider; name is the lane.
+
+func (m *metrics) NewDepthMetric(name string) workqueue.GaugeMetric {
+	return m.depth.WithLabelValues(name)
+}
+
+func (m *metrics) NewAddsMetric(name string) workqueue.CounterMetric {
+	return m.adds.WithLabelValues(name)
+}
+
+func (m *metrics) NewLatencyMetric(name string) workqueue.HistogramMetric {
+	return m.queued.WithLabelValues(name)
+}
+
+func (m *metrics) NewWorkDurationMetric(name string) workqueue.HistogramMetric {
+	return m.worked.WithLabelValues(name)
+}
+
+func (m *metrics) NewUnfinishedWorkSecondsMetric(name string) workqueue.SettableGaugeMetric {
+	return m.unfinished.WithLabelValues(name)
+}
+
+func (m *metrics) NewLongestRunningProcessorSecondsMetric(name string) workqueue.SettableGaugeMetric {
+	return m.longest.WithLabelValues(name)
+}
+
+func (m *metrics) NewRetriesMetric(name string) workqueue.CounterMetric {
+	return m.retries.WithLabelValues(name)
+}

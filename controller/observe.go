@@ -1,0 +1,182 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"memgraph-controller/memgraph"
+)
+
+// Prober asks an instance who it is, over a connection that is kept warm, and
+// whether anybody listens on a port; *memgraph.Prober does.
+type Prober interface {
+	Identify(ctx context.Context, addr string) (memgraph.Identity, error)
+	Listens(ctx context.Context, addr string) error
+}
+
+// Asker asks an instance the rest; *memgraph.Client does.
+type Asker interface {
+	Replicas(ctx context.Context, main string) ([]memgraph.Replica, error)
+	StorageInfo(ctx context.Context, addr string) (memgraph.StorageInfo, error)
+	Version(ctx context.Context, addr string) (memgraph.Version, error)
+}
+
+const (
+	// askTimeout bounds one question of the routine lane: a thousand times what
+	// it takes, and a fifth of what a pod may cost.
+	askTimeout = time.Second
+	// refusedTwice is the pause before a refused connection is tried again: a
+	// single refusal may be chance, two are a process that is gone.
+	refusedTwice = 10 * time.Millisecond
+	// storageAge is how old the count of vertices may get: it keeps empty
+	// instances apart from full ones, and needs no more.
+	storageAge = 10 * time.Second
+)
+
+// observations keeps what instances last said, by pod UID. A pod that restarts
+// keeps its UID and loses everything that was known of its last process.
+type observations struct {
+	mu    sync.Mutex
+	byUID map[string]memgraph.Instance
+}
+
+func newObservations() *observations {
+	return &observations{byUID: map[string]memgraph.Instance{}}
+}
+
+func (o *observations) of(uid string) memgraph.Instance {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.byUID[uid]
+}
+
+// forget drops what was known of a pod, unless after is the same pod still.
+func (o *observations) forget(uid string, after *memgraph.Pod) {
+	if after != nil && after.UID == uid {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.byUID, uid)
+}
+
+// update changes what is known of a process. What was asked of one that has been
+// replaced meanwhile is dropped.
+func (o *observations) update(uid, runID string, change func(*memgraph.Instance)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	i := o.byUID[uid]
+	if i.RunID != runID {
+		return
+	}
+	change(&i)
+	o.byUID[uid] = i
+}
+
+// met notes the end of an attempt to identify an instance that was begun at
+// asked, and tells whether it ended otherwise than the one before. Attempts may
+// overlap: an older one never hides a newer.
+func (o *observations) met(uid string, asked time.Time, id memgraph.Identity, err error) (changed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	i := o.byUID[uid]
+	if asked.Before(i.Asked) {
+		return false
+	}
+	changed = i.Reach != reach(err) || err == nil && i.Identity != id
+	if err == nil && id.RunID != i.RunID {
+		i = memgraph.Instance{}
+	}
+	if err == nil {
+		i.Identity = id
+	}
+	i.Asked, i.Reach = asked, reach(err)
+	o.byUID[uid] = i
+	return changed
+}
+
+func reach(err error) memgraph.Reach {
+	switch {
+	case err == nil:
+		return memgraph.Answered
+	case errors.Is(err, memgraph.ErrRefused):
+		return memgraph.Refused
+	case errors.Is(err, memgraph.ErrUnauthenticated):
+		return memgraph.Denied
+	}
+	return memgraph.Silent
+}
+
+// identify asks p who it is, within limit; it asks a second time if the
+// connection is refused. An attempt that our own context ended tells nothing.
+func (c *Controller) identify(ctx context.Context, p memgraph.Pod, limit time.Duration) error {
+	asked := time.Now()
+	id, err := c.ask(ctx, p, limit)
+	if errors.Is(err, memgraph.ErrRefused) {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(refusedTwice):
+		}
+		asked = time.Now()
+		id, err = c.ask(ctx, p, limit)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if c.seen.met(p.UID, asked, id, err) {
+		c.news.met(p, id, err)
+	}
+	return err
+}
+
+func (c *Controller) ask(ctx context.Context, p memgraph.Pod, limit time.Duration) (memgraph.Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return c.deps.Prober.Identify(ctx, p.Addr())
+}
+
+// inquire learns what else decisions need of p's instance, which has just been
+// identified.
+func (c *Controller) inquire(ctx context.Context, p memgraph.Pod) error {
+	known := c.seen.of(p.UID)
+	s := sample{c: c, pod: p, runID: known.RunID}
+	var errs []error
+	if known.Role == memgraph.RoleMain {
+		errs = append(errs, take(ctx, s, c.deps.Asker.Replicas, func(i *memgraph.Instance, r []memgraph.Replica) {
+			i.Replicas, i.ReplicasAt = r, time.Now()
+		}))
+	}
+	if time.Since(known.StorageAt) > storageAge {
+		errs = append(errs, take(ctx, s, c.deps.Asker.StorageInfo, func(i *memgraph.Instance, info memgraph.StorageInfo) {
+			i.Storage, i.StorageAt = info, time.Now()
+		}))
+	}
+	if !known.Version.Known() {
+		errs = append(errs, take(ctx, s, c.deps.Asker.Version, func(i *memgraph.Instance, v memgraph.Version) {
+			i.Version = v
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// sample is what a question is asked about: a process in a pod.
+type sample struct {
+	c     *Controller
+	pod   memgraph.Pod
+	runID string
+}
+
+// take asks one question and keeps the answer with the process it was asked of.
+func take[T any](ctx context.Context, s sample, question func(context.Context, string) (T, error), keep func(*memgraph.Instance, T)) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	answer, err := question(ctx, s.pod.Addr())
+	if err != nil {
+		return err
+	}
+	s.c.seen.update(s.pod.UID, s.runID, func(i *memgraph.Instance) { keep(i, answer) })
+	return nil
+}

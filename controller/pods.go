@@ -1,0 +1,46 @@
+package controller
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"memgraph-controller/memgraph"
+)
+
+// pod reads what decisions need of a pod; ok is false where it is not one of the
+// StatefulSet's.
+func (c *Controller) pod(p *corev1.Pod) (pod memgraph.Pod, ok bool) {
+	ordinal, named := strings.CutPrefix(p.Name, c.cfg.StatefulSet+"-")
+	index, err := strconv.Atoi(ordinal)
+	if !named || err != nil || index < 0 || memgraph.PodName(c.cfg.StatefulSet, index) != p.Name {
+		return memgraph.Pod{}, false
+	}
+	pod = memgraph.Pod{
+		Name: p.Name, Index: index, UID: string(p.UID), IP: p.Status.PodIP,
+		// A pod's readiness gates may wait for us; its containers' do not.
+		Ready:       isTrue(p.Status.Conditions, corev1.ContainersReady),
+		Terminating: p.DeletionTimestamp != nil,
+	}
+	if p.Spec.Subdomain != "" {
+		pod.Host = fmt.Sprintf("%s.%s.%s.svc", p.Name, p.Spec.Subdomain, p.Namespace)
+	}
+	for _, status := range p.Status.ContainerStatuses {
+		if status.Name == p.Spec.Containers[0].Name {
+			pod.Container = status.ContainerID
+			pod.Running = status.State.Running != nil
+		}
+	}
+	return pod, true
+}
+
+func isTrue(conditions []corev1.PodCondition, kind corev1.PodConditionType) bool {
+	for _, c := range conditions {
+		if c.Type == kind {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

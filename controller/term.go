@@ -1,0 +1,83 @@
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"memgraph-controller/reconcile"
+)
+
+// term is the work of one leadership: two lanes, their workers, and the context
+// of the present generation. It exists while the lease is held.
+type term struct {
+	c        *Controller
+	urgent   *lane
+	routine  *lane
+	executor *reconcile.Executor
+
+	mu sync.Mutex
+	// generation ends with the next decision about MAIN; what the routine lane
+	// does runs under it (invariant 3).
+	generation context.Context
+	supersede  context.CancelFunc
+}
+
+// runTerm works until ctx, the authority to do so, ends, and returns when the
+// last worker has.
+func (c *Controller) runTerm(ctx context.Context) {
+	t := &term{
+		c:       c,
+		urgent:  newLane(urgent, urgentFirstRetry, urgentLastRetry, c.metrics),
+		routine: newLane(routine, routineFirstRetry, routineLastRetry, c.metrics),
+	}
+	t.executor = reconcile.NewExecutor(t.effects(), c.breakers)
+	t.newGeneration(ctx)
+	c.term.Store(t)
+	t.urgent.add(clusterKey, time.Now())
+	t.reconcileAll()
+
+	var wg sync.WaitGroup
+	for range c.cfg.UrgentWorkers {
+		wg.Go(func() {
+			for t.processUrgent(ctx) {
+			}
+		})
+	}
+	for range c.cfg.RoutineWorkers {
+		wg.Go(func() {
+			for t.processRoutine() {
+			}
+		})
+	}
+	<-ctx.Done()
+	c.term.Store(nil)
+	t.urgent.queue.ShutDown()
+	t.routine.queue.ShutDown()
+	wg.Wait()
+	t.supersede()
+}
+
+// newGeneration ends what the routine lane does for the present generation.
+func (t *term) newGeneration(authority context.Context) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.supersede != nil {
+		t.supersede()
+	}
+	t.generation, t.supersede = context.WithCancel(authority)
+}
+
+func (t *term) presentGeneration() context.Context {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.generation
+}
+
+// reconcileAll has the routine lane look at every pod now.
+func (t *term) reconcileAll() {
+	now := time.Now()
+	for _, p := range t.c.pods() {
+		t.routine.add(p.Name, now)
+	}
+}

@@ -1,0 +1,201 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"memgraph-controller/failover"
+	"memgraph-controller/memgraph"
+	"memgraph-controller/reconcile"
+)
+
+const (
+	// loadTimeout bounds reading the record, which takes 1 to 5 ms.
+	loadTimeout = 2 * time.Second
+	// waitingAgain and blockedAgain are when a plan that could not be made is
+	// tried again without an event: what is waited for is expected in
+	// milliseconds to seconds, what needs an operator is not.
+	waitingAgain = 100 * time.Millisecond
+	blockedAgain = time.Second
+	// unsettledAgain is when a pod is looked at again while the cluster is on its
+	// way to where the record wants it.
+	unsettledAgain = 100 * time.Millisecond
+)
+
+// processUrgent takes one key of the urgent lane; false once it is shut down.
+func (t *term) processUrgent(ctx context.Context) bool {
+	key, received, ok := t.urgent.take()
+	if !ok {
+		return false
+	}
+	defer t.urgent.queue.Done(key)
+	t.settle(t.urgent, key, t.syncFailover(ctx, received))
+	return true
+}
+
+// processRoutine takes one key of the routine lane; false once it is shut down.
+func (t *term) processRoutine() bool {
+	key, _, ok := t.routine.take()
+	if !ok {
+		return false
+	}
+	defer t.routine.queue.Done(key)
+	t.settle(t.routine, key, t.syncPod(t.presentGeneration(), key))
+	return true
+}
+
+// settle is the one place where the errors of a lane end.
+func (t *term) settle(l *lane, key string, err error) {
+	switch {
+	case err == nil:
+		l.queue.Forget(key)
+	case errors.Is(err, ErrConflict):
+		t.c.deps.Log.Debug("record changed meanwhile", "lane", l.name, "key", key, "err", err)
+		l.queue.Add(key)
+	case errors.Is(err, context.Canceled), errors.Is(err, errLeaseStale):
+		l.queue.Forget(key) // superseded, or no longer ours to do
+	default:
+		t.c.deps.Log.Warn("retrying", "lane", l.name, "key", key, "attempt", l.queue.NumRequeues(key)+1, "err", err)
+		l.queue.AddRateLimited(key)
+	}
+}
+
+// syncFailover reads the record, asks those it names, decides, and acts.
+func (t *term) syncFailover(ctx context.Context, received time.Time) error {
+	record, err := t.load(ctx)
+	if err != nil {
+		return err
+	}
+	t.examine(ctx, record)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	plan := failover.Decide(t.c.snapshot(record))
+	plan.Seen = received
+	t.c.news.decided(plan)
+	switch plan.Kind {
+	case failover.Nothing:
+		return nil
+	case failover.Waiting:
+		t.urgent.queue.AddAfter(clusterKey, waitingAgain)
+		return nil
+	case failover.Blocked:
+		t.urgent.queue.AddAfter(clusterKey, blockedAgain)
+		return nil
+	}
+	if plan.ChangesMain() {
+		t.newGeneration(ctx)
+	}
+	report, err := failover.Execute(ctx, plan, t.failoverEffects())
+	t.c.news.executed(plan, report, err)
+	t.reconcileAll()
+	return err
+}
+
+// load reads the record, live: a decision on a stale one would only fail at its
+// first write.
+func (t *term) load(ctx context.Context) (memgraph.Topology, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	record, err := t.c.store.Load(ctx)
+	if errors.Is(err, ErrDamaged) {
+		t.c.record.raise(record.Generation)
+		return memgraph.Topology{Revision: record.Revision}, nil
+	}
+	if err == nil && record.Generation > 0 {
+		t.c.learn(record)
+	}
+	return record, err
+}
+
+// examine asks MAIN and its partner who they are, both at once, whatever their
+// breakers say: the decision needs to know it now.
+func (t *term) examine(ctx context.Context, record memgraph.Topology) {
+	if record.Generation == 0 {
+		return // nobody is named; the routine lane asks all
+	}
+	var wg sync.WaitGroup
+	for _, p := range t.c.pods() {
+		named := p.Index == record.Main.Index || !record.Partner.None() && p.Index == record.Partner.Index
+		if named && p.IP != "" {
+			wg.Go(func() { _ = t.c.identify(ctx, p, t.c.cfg.ProbeTimeout) }) // noted with the pod
+		}
+	}
+	wg.Wait()
+}
+
+// syncPod looks at one pod and makes the steps that concern it. MAIN's key also
+// stands for registrations without a pod.
+func (t *term) syncPod(ctx context.Context, name string) error {
+	pod, ok := t.pod(name)
+	if !ok {
+		return nil
+	}
+	again := t.c.cfg.ObserveInterval
+	defer func() { t.routine.queue.AddAfter(name, again) }()
+
+	errs := []error{t.observe(ctx, pod)}
+	record := t.c.record.latest()
+	s := t.c.snapshot(record)
+	if plan := failover.Decide(s); !plan.Idle() {
+		t.urgent.add(clusterKey, s.Now)
+	}
+	steps := stepsOn(pod, record, reconcile.Diff(s))
+	if len(steps) == 0 {
+		if !record.InSync {
+			again = unsettledAgain
+		}
+		return errors.Join(errs...)
+	}
+	again = unsettledAgain
+	results := t.executor.Execute(ctx, steps)
+	t.c.news.reconciled(results)
+	t.routine.add(record.Main.Pod, time.Now()) // it lists what changed
+	for _, r := range results {
+		if r.Err != nil && !errors.Is(r.Err, reconcile.ErrBreakerOpen) {
+			errs = append(errs, fmt.Errorf("%s: %w", r.Step, r.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// observe learns all of a pod's instance, unless that is known to be vain. That
+// nobody answered is noted with the pod; other failures are returned.
+func (t *term) observe(ctx context.Context, pod memgraph.Pod) (err error) {
+	if !pod.Fit() {
+		return nil
+	}
+	_ = t.c.breakers.Do(ctx, reconcile.BreakerKey(pod), func(ctx context.Context) error {
+		if err := t.c.identify(ctx, pod, askTimeout); err != nil {
+			return err
+		}
+		if err = t.c.inquire(ctx, pod); err != nil {
+			err = fmt.Errorf("observe %s: %w", pod.Name, err)
+		}
+		return err
+	})
+	return err
+}
+
+func (t *term) pod(name string) (memgraph.Pod, bool) {
+	for _, p := range t.c.pods() {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return memgraph.Pod{}, false
+}
+
+// stepsOn picks the steps that are made under pod's key.
+func stepsOn(pod memgraph.Pod, record memgraph.Topology, steps []reconcile.Step) []reconcile.Step {
+	var out []reconcile.Step
+	for _, s := range steps {
+		if s.Pod.UID == pod.UID || s.Pod.UID == "" && pod.UID == record.Main.UID {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,111 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+
+	"memgraph-controller/memgraph"
+)
+
+// partner decides about the partner of a MAIN that is well.
+//
+//	partner | it                                            | plan
+//	none    | another replica is async, in step and fit     | AssignPartner, lowest ordinal
+//	        |                                               | Nothing
+//	some    | gone, restarted, refuses, terminating, MAIN,  | LosePartner
+//	        | or diverged                                   |
+//	in sync | not registered synchronously, or not ready    | UnsyncPartner
+//	not     | registered synchronously, in step and answers | ConfirmPartner
+//	any     |                                               | Nothing
+//
+// A replica that is registered synchronously without being the partner is never
+// assigned: it may be one that was lost, which MAIN can show as ready although
+// it came back empty. Reconciliation registers it anew as async first.
+func partner(s memgraph.Snapshot) Plan {
+	main, _ := s.Main()
+	if main.Instance.ReplicasAt.IsZero() {
+		return Plan{Kind: Nothing, Reason: "the replicas of MAIN are not known yet"}
+	}
+	if s.Topology.Partner.None() {
+		return assign(s, main)
+	}
+	p, ok := s.Pod(s.Topology.Partner.Index)
+	if why := lost(s, p, ok); why != "" {
+		next := s.Topology
+		next.Partner, next.InSync = memgraph.Member{}, false
+		return recordOnly(s, LosePartner, next, why)
+	}
+	return confirm(s, main, p)
+}
+
+func assign(s memgraph.Snapshot, main memgraph.Pod) Plan {
+	if _, known := s.SyncMode(); !known {
+		return Plan{Kind: Nothing, Reason: "not every pod's version is known yet"}
+	}
+	for _, p := range s.Pods {
+		r, ok := s.Registration(main, p)
+		if !ok || r.Mode != memgraph.Async || !r.InStep() || p.Instance.Diverged {
+			continue
+		}
+		if p.Index != main.Index && p.Fit() && p.Answers(memgraph.RoleReplica) {
+			next := s.Topology
+			next.Partner, next.InSync = p.Member(), false
+			return recordOnly(s, AssignPartner, next, p.Name+" is in step with MAIN")
+		}
+	}
+	return Plan{Kind: Nothing, Reason: "no replica is in step with MAIN"}
+}
+
+// lost tells why the partner can no longer be it; "" if it can.
+func lost(s memgraph.Snapshot, p memgraph.Pod, exists bool) string {
+	m := s.Topology.Partner
+	switch {
+	case !exists || p.UID != m.UID:
+		return fmt.Sprintf("partner %s is gone", m.Pod)
+	case p.Terminating:
+		return fmt.Sprintf("partner %s is terminating", m.Pod)
+	case p.Instance.Reach == memgraph.Refused:
+		return fmt.Sprintf("partner %s refuses connections", m.Pod)
+	case p.Instance.Reach == memgraph.Answered && !p.Is(m):
+		return fmt.Sprintf("partner %s has restarted", m.Pod)
+	case p.Answers(memgraph.RoleMain):
+		return fmt.Sprintf("partner %s says that it is MAIN", m.Pod)
+	case p.Instance.Diverged:
+		return fmt.Sprintf("partner %s has diverged", m.Pod)
+	}
+	return ""
+}
+
+func confirm(s memgraph.Snapshot, main, p memgraph.Pod) Plan {
+	mode, known := s.SyncMode()
+	r, registered := s.Registration(main, p)
+	protected := registered && known && r.Mode == mode && (r.Status == memgraph.StatusReady || r.Status == memgraph.StatusReplicating)
+	next := s.Topology
+	switch {
+	case s.Topology.InSync && !protected:
+		next.InSync = false
+		return recordOnly(s, UnsyncPartner, next, fmt.Sprintf("MAIN lists partner %s as %s", p.Name, describe(r, registered)))
+	case !s.Topology.InSync && protected && r.InStep() && answersSince(p, main.Instance.ReplicasAt):
+		next.InSync = true
+		return recordOnly(s, ConfirmPartner, next, fmt.Sprintf("MAIN lists partner %s as %s", p.Name, describe(r, registered)))
+	case !s.Topology.InSync:
+		return Plan{Kind: Nothing, Reason: fmt.Sprintf("partner %s is not in sync yet: MAIN lists it as %s", p.Name, describe(r, registered))}
+	}
+	return Plan{Kind: Nothing, Reason: "the cluster is as the record says"}
+}
+
+// answersSince holds for a replica that answered after MAIN listed it: the row
+// was about this process, and not about one that has ended.
+func answersSince(p memgraph.Pod, listed time.Time) bool {
+	return p.Answers(memgraph.RoleReplica) && !p.Instance.Asked.Before(listed)
+}
+
+func describe(r memgraph.Replica, registered bool) string {
+	switch {
+	case !registered:
+		return "not registered"
+	case r.Ghost():
+		return fmt.Sprintf("%s, registration failed", r.Mode)
+	}
+	return fmt.Sprintf("%s, %s, %d behind", r.Mode, r.Status, -r.Behind)
+}

@@ -1,0 +1,76 @@
+package failover
+
+import (
+	"time"
+
+	"memgraph-controller/memgraph"
+)
+
+// Kind of plan; its string is the word in logs, metrics and the history.
+type Kind string
+
+// Kinds. The first three change nothing.
+const (
+	// Nothing is to be done: the cluster is as the record says.
+	Nothing Kind = "nothing"
+	// Waiting for something that is expected by itself, soon.
+	Waiting Kind = "waiting"
+	// Blocked on something that may need an operator.
+	Blocked Kind = "blocked"
+
+	// Bootstrap makes the first pod of an empty cluster MAIN.
+	Bootstrap Kind = "bootstrap"
+	// Adopt writes down the MAIN that a running cluster has.
+	Adopt Kind = "adopt"
+	// Failover promotes the partner of a dead MAIN.
+	Failover Kind = "failover"
+	// Handover promotes the partner of a MAIN that is alive and about to go.
+	Handover Kind = "handover"
+	// Resume finishes a failover or handover that somebody began.
+	Resume Kind = "resume"
+	// Readopt accepts the recorded MAIN back after a restart that nobody could
+	// stand in for.
+	Readopt Kind = "readopt"
+	// Restore promotes a recorded MAIN that came to be a replica.
+	Restore Kind = "restore"
+
+	// AssignPartner names a replica that is in step as the next partner.
+	AssignPartner Kind = "assign-partner"
+	// ConfirmPartner says that the partner holds every acknowledged write.
+	ConfirmPartner Kind = "confirm-partner"
+	// UnsyncPartner says that it no longer surely does.
+	UnsyncPartner Kind = "unsync-partner"
+	// LosePartner lets a partner go that is gone, restarted or going.
+	LosePartner Kind = "lose-partner"
+)
+
+// Plan is a decision. Its zero fields mean that the step is left out.
+type Plan struct {
+	Kind   Kind
+	Reason string
+	// Record is what to write before anything else or, where Written, what is
+	// written already.
+	Record  memgraph.Topology
+	Written bool
+	// Demote is the living MAIN to demote once clients are parked.
+	Demote *memgraph.Pod
+	// Promote is the pod to make MAIN.
+	Promote *memgraph.Pod
+	// Register are the replicas for the new MAIN to take over: the fence.
+	Register []memgraph.Pod
+	// Seen is when the event that led to this plan was received.
+	Seen time.Time
+}
+
+// Idle reports whether the plan changes nothing.
+func (p Plan) Idle() bool { return p.Kind == Nothing || p.Kind == Waiting || p.Kind == Blocked }
+
+// ChangesMain reports whether the plan moves or confirms MAIN, which needs a new
+// generation, rather than the partner.
+func (p Plan) ChangesMain() bool {
+	switch p.Kind {
+	case Bootstrap, Adopt, Failover, Handover, Resume, Readopt, Restore:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,121 @@
+package reconcile
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"memgraph-controller/memgraph"
+)
+
+// Runner sends the statements that steps stand for.
+type Runner interface {
+	Demote(ctx context.Context, pod memgraph.Pod) error
+	Drop(ctx context.Context, main memgraph.Pod, replica string) error
+	// Register asks the pod itself first, since towards one that does not answer
+	// REGISTER blocks MAIN for seconds.
+	Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error
+}
+
+// Result is what became of a step.
+type Result struct {
+	Step Step
+	Err  error
+}
+
+// Executor applies steps. Runs of it may overlap: statements on MAIN, which
+// refuses two at once, are sent one at a time across all of them.
+type Executor struct {
+	runner   Runner
+	breakers *Breakers
+	main     chan struct{} // holds a token while a statement is under way on MAIN
+}
+
+// NewExecutor sends statements through r, behind b.
+func NewExecutor(r Runner, b *Breakers) *Executor {
+	return &Executor{runner: r, breakers: b, main: make(chan struct{}, 1)}
+}
+
+// Execute applies steps: those on one pod in order until one fails, the pods in
+// parallel. It returns a result for every step it came to. Once ctx ends, by a
+// change of generation or of leadership, no further statement is sent.
+func (e *Executor) Execute(ctx context.Context, steps []Step) []Result {
+	all := chains(steps)
+	results := make([][]Result, len(all))
+	var wg sync.WaitGroup
+	for i, chain := range all {
+		wg.Go(func() { results[i] = e.chain(ctx, chain) })
+	}
+	wg.Wait()
+	return slices.Concat(results...)
+}
+
+// chain applies the steps on one pod.
+func (e *Executor) chain(ctx context.Context, steps []Step) (results []Result) {
+	err := e.breakers.Do(ctx, breakerOf(steps[0]), func(ctx context.Context) error {
+		for _, s := range steps {
+			err := e.apply(ctx, s)
+			results = append(results, Result{Step: s, Err: err})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if len(results) == 0 {
+		results = append(results, Result{Step: steps[0], Err: err})
+	}
+	return results
+}
+
+func (e *Executor) apply(ctx context.Context, s Step) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if s.Verb == Demote {
+		return e.runner.Demote(ctx, s.Pod)
+	}
+	select {
+	case e.main <- struct{}{}:
+		defer func() { <-e.main }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if s.Verb == Drop {
+		return e.runner.Drop(ctx, s.Main, s.Replica)
+	}
+	return e.runner.Register(ctx, s.Main, s.Pod, s.Mode)
+}
+
+// chains groups steps by pod, in the order of each pod's first step.
+func chains(steps []Step) [][]Step {
+	var out [][]Step
+	index := map[string]int{}
+	for _, s := range steps {
+		key := s.Pod.UID
+		if key == "" {
+			key = s.Replica // a registration without a pod
+		}
+		i, seen := index[key]
+		if !seen {
+			i = len(out)
+			index[key] = i
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], s)
+	}
+	return out
+}
+
+// breakerOf is the breaker of the instance that a chain talks to first: the pod,
+// or MAIN about a registration without one.
+func breakerOf(s Step) string {
+	if s.Pod.UID == "" {
+		return BreakerKey(s.Main)
+	}
+	return BreakerKey(s.Pod)
+}
+
+// BreakerKey names the breaker of a pod: another for every pod of the same name
+// and for every container in it.
+func BreakerKey(p memgraph.Pod) string { return p.UID + "/" + p.Container }
