@@ -1,0 +1,348 @@
+package kubelet
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"memgraph-controller/e2e/cluster/internal/process"
+)
+
+const (
+	// callTimeout bounds one API call; a server that answers takes milliseconds.
+	callTimeout = 5 * time.Second
+	// setUpRetry is the pause before another look for what a pod refers to.
+	setUpRetry = 100 * time.Millisecond
+	// callRetry is the pause after an API call that failed.
+	callRetry = time.Second
+)
+
+// pod is one incarnation of a pod, that is one UID, on one of our nodes:
+//
+//	set up → sandbox → init containers, one by one → containers, together
+//	→ (deletion) stop hooks, SIGTERM, SIGKILL → clean up → remove the object
+//
+// Its goroutine goes through this once; each container has one of its own.
+type pod struct {
+	agent      *Agent
+	node       *node
+	key        string // namespace/name
+	ip         string
+	dir        string
+	started    time.Time
+	containers []*container // init containers first
+	ending     *ending
+	dirty      chan struct{} // the status may have changed
+
+	mu       sync.Mutex
+	object   *corev1.Pod // newest that was seen
+	sandbox  bool
+	finished bool     // no container will run again
+	over     bool     // the worker has ended
+	removed  bool     // the object is gone
+	claims   []string // directories of its persistent volumes
+}
+
+func newPod(ctx context.Context, a *Agent, n *node, object *corev1.Pod, ip string) *pod {
+	p := &pod{
+		agent: a, node: n, key: object.Namespace + "/" + object.Name, ip: ip,
+		dir: filepath.Join(a.dir, "pods", string(object.UID[:8])), started: time.Now(),
+		ending: newEnding(ctx), dirty: make(chan struct{}, 1), object: object,
+	}
+	waiting := "ContainerCreating"
+	if len(object.Spec.InitContainers) > 0 {
+		waiting = "PodInitializing"
+	}
+	for i := range object.Spec.InitContainers {
+		c := newContainer(p, &object.Spec.InitContainers[i], waiting)
+		c.init = true
+		p.containers = append(p.containers, c)
+	}
+	for i := range object.Spec.Containers {
+		p.containers = append(p.containers, newContainer(p, &object.Spec.Containers[i], waiting))
+	}
+	return p
+}
+
+// run takes the pod from its binding to the removal of its object.
+func (p *pod) run(ctx context.Context) {
+	var publishing sync.WaitGroup
+	publish, stopPublishing := context.WithCancel(ctx)
+	publishing.Go(func() { p.publish(publish) })
+	if p.prepare() {
+		p.runContainers(ctx)
+	}
+	p.set(&p.finished)
+	<-p.ending.alive.Done()
+	if sleep(ctx, p.agent.timing.CleanUp) {
+		p.removeObject(ctx)
+	}
+	stopPublishing()
+	publishing.Wait()
+	p.ending.release()
+	if err := os.RemoveAll(p.dir); err != nil {
+		p.agent.log.Error("directory of pod not removed", "pod", p.key, "err", err)
+	}
+	p.set(&p.over)
+}
+
+// prepare sets the pod up and makes its sandbox; it repeats what fails until
+// the pod ends, and shows why in the containers' state.
+func (p *pod) prepare() bool {
+	alive := p.ending.alive
+	for alive.Err() == nil {
+		err := p.setUp(alive)
+		if err == nil {
+			break
+		}
+		p.showWaiting(err)
+		sleep(alive, setUpRetry)
+	}
+	if !sleep(alive, p.agent.timing.Create) {
+		return false
+	}
+	p.set(&p.sandbox)
+	return true
+}
+
+// runContainers runs the init containers one by one, then the others together,
+// and returns when they are done for good.
+func (p *pod) runContainers(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, c := range p.containers {
+		if !c.init {
+			running.Go(func() { c.run(ctx) })
+		} else if !c.run(ctx) {
+			return
+		}
+	}
+}
+
+// setUp reads all that the pod refers to, so that later starts need no API.
+func (p *pod) setUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := p.validate(); err != nil {
+		return err
+	}
+	object := p.seen().DeepCopy()
+	object.Status.PodIP, object.Status.HostIP = p.ip, p.node.ip
+	s := sources{client: p.agent.client, pod: object}
+	volumes, err := p.mountAll(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, c := range p.containers {
+		if err := c.setUp(ctx, s, volumes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validate refuses what would silently be left out.
+func (p *pod) validate() error {
+	for _, c := range p.containers {
+		for _, probe := range []*corev1.Probe{c.spec.StartupProbe, c.spec.ReadinessProbe, c.spec.LivenessProbe} {
+			if probe == nil {
+				continue
+			}
+			if _, err := checker(probe, c.spec, p.ip); err != nil {
+				return err
+			}
+		}
+		if l := c.spec.Lifecycle; l != nil && (l.PostStart != nil || l.PreStop != nil && l.PreStop.Sleep == nil) {
+			return fmt.Errorf("unsupported lifecycle hook of container %s", c.spec.Name)
+		}
+		if c.init && c.spec.RestartPolicy != nil {
+			return fmt.Errorf("unsupported sidecar %s", c.spec.Name)
+		}
+	}
+	return nil
+}
+
+// mountAll fills the pod's volumes and says where they are.
+func (p *pod) mountAll(ctx context.Context, s sources) (map[string]string, error) {
+	dirs := map[string]string{}
+	var claims []string
+	for _, v := range s.pod.Spec.Volumes {
+		dirs[v.Name] = filepath.Join(p.dir, "volumes", v.Name)
+		var files map[string][]byte
+		var err error
+		if v.PersistentVolumeClaim == nil {
+			files, err = s.files(ctx, v.VolumeSource)
+		} else {
+			dirs[v.Name], err = p.claimed(ctx, s, v.PersistentVolumeClaim.ClaimName)
+			claims = append(claims, dirs[v.Name])
+		}
+		if err == nil {
+			err = writeFiles(dirs[v.Name], files)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("volume %s: %w", v.Name, err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.claims = claims
+	return dirs, nil
+}
+
+func (p *pod) claimed(ctx context.Context, s sources, claim string) (string, error) {
+	uid, err := s.boundClaim(ctx, claim)
+	return claimDir(p.agent.volumes(), uid), err
+}
+
+func (p *pod) mounts(mounts []corev1.VolumeMount, volumes map[string]string) []mount {
+	var out []mount
+	for _, m := range mounts {
+		out = append(out, mount{path: m.MountPath, dir: filepath.Join(volumes[m.Name], m.SubPath)})
+	}
+	return out
+}
+
+// environ is a process's whole environment. A client's configuration is part
+// of it where admission has mounted the ServiceAccount's token.
+func (p *pod) environ(env map[string]string, mounts []mount) ([]string, error) {
+	out := []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOSTNAME=" + p.name(), "HOME=" + p.dir}
+	if i := slices.IndexFunc(mounts, func(m mount) bool { return m.path == accountPath }); i >= 0 {
+		path := filepath.Join(p.dir, "kubeconfig")
+		namespace, _, _ := strings.Cut(p.key, "/")
+		if err := writeKubeconfig(path, p.agent.server, mounts[i].dir, namespace); err != nil {
+			return nil, fmt.Errorf("write kubeconfig: %w", err)
+		}
+		out = append(out, "KUBECONFIG="+path)
+	}
+	for k, v := range env {
+		out = append(out, k+"="+redirect(v, mounts))
+	}
+	slices.Sort(out[3:])
+	return out, nil
+}
+
+// see takes note of a newer object, and of its deletion.
+func (p *pod) see(object *corev1.Pod) {
+	p.mu.Lock()
+	p.object = object
+	p.mu.Unlock()
+	p.touch()
+	if object.DeletionTimestamp != nil {
+		p.ending.within(time.Duration(*object.DeletionGracePeriodSeconds) * time.Second)
+	}
+}
+
+// lose takes note that the object is gone.
+func (p *pod) lose() {
+	p.set(&p.removed)
+	p.ending.force()
+}
+
+// removeObject deletes the object for good, unless it is gone already.
+func (p *pod) removeObject(ctx context.Context) {
+	object := p.seen()
+	for !p.isRemoved() {
+		err := p.agent.delete(ctx, object)
+		if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) || !sleep(ctx, callRetry) {
+			return
+		}
+	}
+}
+
+// processes are those that run now.
+func (p *pod) processes() []*process.Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []*process.Process
+	for _, c := range p.containers {
+		if c.proc != nil && !isDone(c.proc) {
+			out = append(out, c.proc)
+		}
+	}
+	return out
+}
+
+func (p *pod) name() string { return p.key[strings.IndexByte(p.key, '/')+1:] }
+
+func (p *pod) seen() *corev1.Pod {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.object
+}
+
+func (p *pod) isRemoved() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.removed
+}
+
+// isForgettable says whether nothing more will come of the pod.
+func (p *pod) isForgettable() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.over && p.removed
+}
+
+func (p *pod) claimDirs() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.claims
+}
+
+// set makes one of the pod's facts true.
+func (p *pod) set(fact *bool) {
+	p.mu.Lock()
+	*fact = true
+	p.mu.Unlock()
+	p.touch()
+}
+
+func (p *pod) restartPolicy() corev1.RestartPolicy { return p.seen().Spec.RestartPolicy }
+
+// gracePeriod is what a process gets that is restarted for its health.
+func (p *pod) gracePeriod() time.Duration {
+	return time.Duration(*p.seen().Spec.TerminationGracePeriodSeconds) * time.Second
+}
+
+// touch has the status published.
+func (p *pod) touch() {
+	select {
+	case p.dirty <- struct{}{}:
+	default:
+	}
+}
+
+func (p *pod) showWaiting(err error) {
+	for _, c := range p.containers {
+		c.update(func(s *corev1.ContainerStatus) {
+			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: err.Error()}
+		})
+	}
+}
+
+// observe is what the node knows of the pod now.
+func (p *pod) observe() observed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := observed{
+		ip: p.ip, hostIP: p.node.ip, started: metav1.NewTime(p.started),
+		sandbox: p.sandbox, finished: p.finished,
+	}
+	for _, c := range p.containers {
+		if c.init {
+			o.init = append(o.init, *c.status.DeepCopy())
+		} else {
+			o.main = append(o.main, *c.status.DeepCopy())
+		}
+	}
+	return o
+}

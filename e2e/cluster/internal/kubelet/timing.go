@@ -1,0 +1,104 @@
+package kubelet
+
+import (
+	"context"
+	"time"
+)
+
+// Timing is how long a node takes to notice and to act. A zero field stands for
+// the default, which is that of a real kubelet.
+type Timing struct {
+	// Relist is the period at which a node looks for started and ended
+	// containers; each node has its own phase. Default 1 s, pleg's period.
+	Relist time.Duration
+	// Create is what a pod's sandbox takes, and each container again. Default
+	// 150 ms, containerd with runc on two busy cores.
+	Create time.Duration
+	// CleanUp is what passes, after the end of the last container was noticed,
+	// until the object is removed. Default 700 ms: objects were seen to go 0.8
+	// to 1.7 s after SIGTERM, a relist included.
+	CleanUp time.Duration
+	// BackOffCap bounds the pause before a crashed container's restart; it
+	// starts at 10 s or the cap. Default 1 s, the least that
+	// crashLoopBackOff.maxContainerRestartPeriod allows.
+	BackOffCap time.Duration
+}
+
+const (
+	// firstBackOff is kubelet's initial crash loop pause.
+	firstBackOff = 10 * time.Second
+	// minGrace is what a process gets between SIGTERM and SIGKILL even if its
+	// pod was deleted by force: kuberuntime's minimumGracePeriodInSeconds.
+	minGrace = 2 * time.Second
+)
+
+func (t Timing) withDefaults() Timing {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&t.Relist, time.Second)
+	set(&t.Create, 150*time.Millisecond)
+	set(&t.CleanUp, 700*time.Millisecond)
+	set(&t.BackOffCap, time.Second)
+	return t
+}
+
+// relist is a node's clock: it looks at its containers at phase plus multiples
+// of period.
+type relist struct {
+	phase  time.Time
+	period time.Duration
+}
+
+// next is the first relist after now.
+func (r relist) next(now time.Time) time.Time {
+	n := now.Sub(r.phase)/r.period + 1
+	return r.phase.Add(n * r.period)
+}
+
+// ladder is the crash loop back-off of one container.
+type ladder struct {
+	limit     time.Duration
+	step      time.Duration
+	restarted time.Time
+}
+
+// due is when a container that ended at that time may start again: at once the
+// first time and after having run for twice the limit.
+func (l *ladder) due(ended time.Time) time.Time {
+	if l.fresh(ended) {
+		return ended
+	}
+	return ended.Add(l.step)
+}
+
+// climb notes a restart at now of a container that ended at ended.
+func (l *ladder) climb(ended, now time.Time) {
+	if l.fresh(ended) {
+		l.step = min(firstBackOff, l.limit)
+	} else {
+		l.step = min(2*l.step, l.limit)
+	}
+	l.restarted = now
+}
+
+func (l *ladder) fresh(ended time.Time) bool {
+	return l.step == 0 || ended.Sub(l.restarted) > 2*l.limit
+}
+
+// sleepUntil returns false if ctx was done first.
+func sleepUntil(ctx context.Context, t time.Time) bool { return sleep(ctx, time.Until(t)) }
+
+// sleep returns false if ctx was done first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
