@@ -1,0 +1,365 @@
+// Memgraph-controller keeps a Memgraph StatefulSet writable: see README.md.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+
+	"memgraph-controller/controller"
+	"memgraph-controller/gateway"
+	"memgraph-controller/memgraph"
+	"memgraph-controller/memgraph/bolt"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "memgraph-controller:", err)
+		os.Exit(1)
+	}
+}
+
+// run executes one command line. Logs go to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := &cobra.Command{
+		Use:           "memgraph-controller",
+		Short:         "Keep a Memgraph StatefulSet writable through the loss of any of its pods",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(runCommand(stderr), versionCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			version := "unknown"
+			if info, ok := debug.ReadBuildInfo(); ok {
+				version = info.Main.Version
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "memgraph-controller %s %s\n", version, runtime.Version())
+			return err
+		},
+	}
+}
+
+// options are the flags of run, as they were given.
+type options struct {
+	controller controller.Config
+	gateway    gateway.Config
+
+	kubeconfig             string
+	httpListen             string
+	registerBy             string
+	userFile, passwordFile string
+	logLevel               string
+	shutdownDelay          time.Duration
+	stderr                 io.Writer
+}
+
+func runCommand(stderr io.Writer) *cobra.Command {
+	o := &options{controller: controller.Defaults, stderr: stderr}
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Control one StatefulSet and carry its clients until SIGTERM",
+		Long: `Run watches one Memgraph StatefulSet, keeps its MAIN writable while it is the
+leader, and carries Bolt clients to the current MAIN whether it is or not.
+
+The cluster is that of --kubeconfig, $KUBECONFIG, ~/.kube/config or, inside a
+pod, its ServiceAccount. Memgraph's credentials come from $MEMGRAPH_USER and
+$MEMGRAPH_PASSWORD or from the files of --user-file and --password-file; with
+neither, logins carry none.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+func (o *options) addFlags(f *pflag.FlagSet) {
+	hostname, _ := os.Hostname()
+	c, g := &o.controller, &o.gateway
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig; see above for what is used without it")
+	f.StringVar(&c.Namespace, "namespace", "", "namespace of the StatefulSet (default: the kubeconfig's, or the pod's own)")
+	f.StringVar(&c.StatefulSet, "statefulset", "memgraph", "name of the Memgraph StatefulSet")
+	f.StringVar(&c.Identity, "identity", hostname, "name of this replica in the lease and the history; must be unique")
+	f.StringVar(&o.registerBy, "register-by", string(c.RegisterBy), "how MAIN finds replicas: name (stable DNS name) or ip")
+	f.StringVar(&o.userFile, "user-file", "", "file that holds Memgraph's user name")
+	f.StringVar(&o.passwordFile, "password-file", "", "file that holds Memgraph's password")
+
+	f.DurationVar(&c.LeaseDuration, "lease-duration", c.LeaseDuration, "how long other replicas wait for a silent leader; whole seconds")
+	f.DurationVar(&c.RenewDeadline, "lease-renew-deadline", c.RenewDeadline, "how long a leader that cannot renew its lease goes on")
+	f.DurationVar(&c.RetryPeriod, "lease-retry-period", c.RetryPeriod, "time between two attempts to get or renew the lease")
+	f.DurationVar(&c.ObserveInterval, "observe-interval", c.ObserveInterval, "time between two looks at a pod")
+	f.DurationVar(&c.ProbeTimeout, "probe-timeout", c.ProbeTimeout, "deadline of one question for the role of MAIN or its partner")
+	f.DurationVar(&c.Settle, "handover-settle", c.Settle, "time that a planned change of MAIN gives other gateways to park")
+	f.IntVar(&c.UrgentWorkers, "urgent-workers", c.UrgentWorkers, "workers of the urgent lane")
+	f.IntVar(&c.RoutineWorkers, "routine-workers", c.RoutineWorkers, "workers of the routine lane: pods that are looked at in parallel")
+
+	f.StringVar(&g.Listen, "gateway-listen", ":7687", "host:port for Bolt clients")
+	f.IntVar(&g.MaxSessions, "gateway-max-sessions", gateway.DefaultMaxSessions, "client connections held at once")
+	f.IntVar(&g.MaxParked, "gateway-max-parked", gateway.DefaultMaxParked, "of them, waiting for a MAIN")
+	f.IntVar(&g.MaxAttaching, "gateway-max-attaching", gateway.DefaultMaxAttaching, "of them, connecting to MAIN at the same time")
+	f.DurationVar(&g.HandshakeTimeout, "gateway-handshake-timeout", gateway.DefaultHandshakeTimeout, "time for a client's first bytes")
+	f.DurationVar(&g.HoldTimeout, "gateway-hold-timeout", gateway.DefaultHoldTimeout, "how long a client is parked while there is no MAIN")
+	f.DurationVar(&g.DialTimeout, "gateway-dial-timeout", gateway.DefaultDialTimeout, "time for a connection to MAIN")
+	f.DurationVar(&g.VerifyInterval, "gateway-verify-interval", gateway.DefaultVerifyInterval, "time between two questions for MAIN's role")
+	f.DurationVar(&g.DrainTimeout, "gateway-drain-timeout", gateway.DefaultDrainTimeout, "how long connections may end by themselves at a stop")
+
+	f.StringVar(&o.httpListen, "http-listen", ":8080", "host:port for /healthz, /readyz, /metrics and /status")
+	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "how long clients are still accepted after SIGTERM, for endpoints to follow")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+// validate names every flag that is wrong.
+func (o *options) validate() error {
+	o.controller.RegisterBy = controller.RegisterBy(o.registerBy)
+	errs := []error{o.controller.Validate()}
+	for flag, value := range map[string]string{"gateway-listen": o.gateway.Listen, "http-listen": o.httpListen} {
+		if _, _, err := net.SplitHostPort(value); err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %w; use host:port or :port", flag, err))
+		}
+	}
+	g := o.gateway
+	for flag, positive := range map[string]bool{
+		"gateway-max-sessions": g.MaxSessions > 0, "gateway-max-parked": g.MaxParked > 0, "gateway-max-attaching": g.MaxAttaching > 0,
+		"gateway-handshake-timeout": g.HandshakeTimeout > 0, "gateway-hold-timeout": g.HoldTimeout > 0,
+		"gateway-dial-timeout": g.DialTimeout > 0, "gateway-verify-interval": g.VerifyInterval > 0, "gateway-drain-timeout": g.DrainTimeout > 0,
+	} {
+		if !positive {
+			errs = append(errs, fmt.Errorf("--%s: use more than 0", flag))
+		}
+	}
+	if g.MaxParked > g.MaxSessions {
+		errs = append(errs, fmt.Errorf("--gateway-max-parked: %d is more than --gateway-max-sessions, %d", g.MaxParked, g.MaxSessions))
+	}
+	if o.shutdownDelay < 0 {
+		errs = append(errs, fmt.Errorf("--shutdown-delay: %s is negative; use 0 or more", o.shutdownDelay))
+	}
+	if (o.userFile == "") != (o.passwordFile == "") {
+		errs = append(errs, errors.New("--user-file, --password-file: only one of them is given; give both or neither"))
+	}
+	if o.userFile != "" && (os.Getenv("MEMGRAPH_USER") != "" || os.Getenv("MEMGRAPH_PASSWORD") != "") {
+		errs = append(errs, errors.New("--user-file: MEMGRAPH_USER or MEMGRAPH_PASSWORD is set too; unset them or drop the flags"))
+	}
+	return errors.Join(errs...)
+}
+
+// credentials come from files or the environment, never from a flag's value.
+func (o *options) credentials() (bolt.Auth, error) {
+	if o.userFile == "" {
+		return bolt.Auth{User: os.Getenv("MEMGRAPH_USER"), Password: os.Getenv("MEMGRAPH_PASSWORD")}, nil
+	}
+	user, err := os.ReadFile(o.userFile)
+	if err != nil {
+		return bolt.Auth{}, fmt.Errorf("--user-file: %w", err)
+	}
+	password, err := os.ReadFile(o.passwordFile)
+	if err != nil {
+		return bolt.Auth{}, fmt.Errorf("--password-file: %w", err)
+	}
+	return bolt.Auth{User: strings.TrimSpace(string(user)), Password: strings.TrimRight(string(password), "\r\n")}, nil
+}
+
+// run builds the parts and runs them until ctx ends or one fails.
+func (o *options) run(ctx context.Context) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return fmt.Errorf("--log-level: unknown value %q; use debug, info, warn or error", o.logLevel)
+	}
+	log := slog.New(slog.NewJSONHandler(o.stderr, &slog.HandlerOptions{Level: level}))
+	klog.SetSlogLogger(log)
+
+	restConfig, err := o.cluster()
+	if err != nil {
+		return err
+	}
+	if err := o.validate(); err != nil {
+		return err
+	}
+	auth, err := o.credentials()
+	if err != nil {
+		return err
+	}
+	return o.serve(ctx, restConfig, auth, log)
+}
+
+// cluster finds the API server, and the namespace where none was given.
+func (o *options) cluster() (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
+	restConfig, err := loader.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	if o.controller.Namespace == "" {
+		if o.controller.Namespace, _, err = loader.Namespace(); err != nil {
+			return nil, fmt.Errorf("--namespace: %w", err)
+		}
+	}
+	return restConfig, nil
+}
+
+// serve runs controller, gateway and HTTP server. At the end of ctx the
+// controller stops first, its lease released, and the gateway last.
+func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.Auth, log *slog.Logger) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	var suspect atomic.Pointer[func()] // the controller's, once there is one
+	o.gateway.Auth, o.gateway.Logger, o.gateway.Registerer = auth, log, registry
+	o.gateway.Lost = func(string, int64) {
+		if f := suspect.Load(); f != nil {
+			(*f)()
+		}
+	}
+	gate, err := gateway.New(o.gateway)
+	if err != nil {
+		return err
+	}
+	urgent, routine, err := clientsets(restConfig)
+	if err != nil {
+		return err
+	}
+	client, prober := memgraph.NewClient(auth), memgraph.NewProber(auth)
+	defer prober.Close()
+	defer func() { _ = client.Close(context.WithoutCancel(ctx)) }()
+	control, err := controller.New(o.controller, controller.Dependencies{
+		Urgent: urgent, Routine: routine, Prober: prober, Asker: client, Roles: client, Registrations: client,
+		Forget: func(addr string) {
+			prober.Forget(addr)
+			_ = client.Forget(context.WithoutCancel(ctx), addr) // only closes sockets
+		},
+		Switch: gate, Log: log, Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	suspect.Store(new(control.Suspect))
+	server := &httpServer{control: control, gate: gate, registry: registry, stopping: ctx}
+	return o.runAll(ctx, control, gate, server)
+}
+
+// runAll ends with the first error, or in order once ctx has ended.
+func (o *options) runAll(ctx context.Context, control *controller.Controller, gate *gateway.Gateway, server *httpServer) error {
+	listener, err := net.Listen("tcp", o.httpListen)
+	if err != nil {
+		return fmt.Errorf("--http-listen: %w", err)
+	}
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	leading, stopLeading := context.WithCancel(failed)
+	carrying, stopCarrying := context.WithCancel(failed)
+	serving, stopServing := context.WithCancel(failed)
+	defer context.AfterFunc(ctx, stopLeading)()
+	group.Go(func() error {
+		defer func() { time.AfterFunc(o.shutdownDelay, stopCarrying) }()
+		return control.Run(leading)
+	})
+	group.Go(func() error {
+		defer stopServing()
+		return gate.Run(carrying)
+	})
+	group.Go(func() error { return server.run(serving, listener) })
+	if err := group.Wait(); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// clientsets returns one for record and lease, with a connection of its own and
+// no client-side rate limit, and one for all else.
+func clientsets(base *rest.Config) (urgent, routine *kubernetes.Clientset, err error) {
+	base = rest.AddUserAgent(rest.CopyConfig(base), "memgraph-controller")
+	unlimited := rest.CopyConfig(base)
+	unlimited.QPS = -1
+	unlimited.Dial = (&net.Dialer{Timeout: 2 * time.Second}).DialContext // another dialer, another connection
+	if urgent, err = kubernetes.NewForConfig(unlimited); err != nil {
+		return nil, nil, fmt.Errorf("client of the API server: %w", err)
+	}
+	if routine, err = kubernetes.NewForConfig(base); err != nil {
+		return nil, nil, fmt.Errorf("client of the API server: %w", err)
+	}
+	return urgent, routine, nil
+}
+
+// httpServer answers probes, scrapes and people.
+type httpServer struct {
+	control  *controller.Controller
+	gate     *gateway.Gateway
+	registry *prometheus.Registry
+	stopping context.Context // ends with SIGTERM
+}
+
+// run serves until ctx ends.
+func (s *httpServer) run(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.HandleFunc("GET /status", s.status)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve http: %w", err)
+	}
+	return nil
+}
+
+// ready means that the gateway knows whom to serve, not that MAIN is well: an
+// endpoint that is taken away while MAIN changes would turn clients away who
+// could have been parked.
+func (s *httpServer) ready(w http.ResponseWriter, _ *http.Request) {
+	switch {
+	case s.stopping.Err() != nil:
+		http.Error(w, "stopping", http.StatusServiceUnavailable)
+	case !s.control.Synced():
+		http.Error(w, "caches are not synced", http.StatusServiceUnavailable)
+	case s.gate.Status().Generation == 0:
+		http.Error(w, "no MAIN has been decided on yet", http.StatusServiceUnavailable)
+	default:
+		_, _ = io.WriteString(w, "ok\n")
+	}
+}
+
+func (s *httpServer) status(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(struct {
+		controller.Status
+		Gateway gateway.Status `json:"gateway"`
+	}{s.control.Status(), s.gate.Status()})
+}
