@@ -1,0 +1,294 @@
+package failover
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"memgraph-controller/memgraph"
+)
+
+// main is who a plan makes or leaves MAIN, "" if it is idle.
+func main(p Plan) string {
+	if p.Idle() {
+		return ""
+	}
+	return p.Record.Main.Pod
+}
+
+func TestDecide(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		s      memgraph.Snapshot
+		kind   Kind
+		main   string
+		reason string // a part of it
+	}{
+		{"all is as the record says", healthy(), Nothing, "", "as the record says"},
+
+		// A dead MAIN and its heir.
+		{"main is gone", healthy(gone(0)), Failover, "mg-1", "is gone"},
+		{"main was replaced before anybody noticed", healthy(replaced(0)), Failover, "mg-1", "was replaced"},
+		{"main refuses connections", healthy(reached(0, memgraph.Refused)), Failover, "mg-1", "refuses"},
+		{"main restarted in place", healthy(restarted(0)), Failover, "mg-1", "has restarted"},
+		{"main is terminating and refuses", healthy(terminating(0), reached(0, memgraph.Refused)), Failover, "mg-1", "refuses"},
+		{"main is terminating and hangs", healthy(terminating(0), reached(0, memgraph.Silent)), Failover, "mg-1", "does not answer"},
+		{"main is gone and the heir was promoted by hand", healthy(gone(0), role(1, memgraph.RoleMain)), Failover, "mg-1", "is gone"},
+
+		// No heir: nobody else is promoted.
+		{"main is gone, the partner not in sync", healthy(gone(0), notInSync), Blocked, "", "mg-1 is not in sync"},
+		{"main is gone, without partner", healthy(gone(0), noPartner), Blocked, "", "has no partner"},
+		{"main and partner are gone", healthy(gone(0), gone(1)), Blocked, "", "mg-1 is gone too"},
+		{"main is gone, the partner was replaced", healthy(gone(0), replaced(1)), Blocked, "", "mg-1 is gone too"},
+		{"main is gone, the partner restarted", healthy(gone(0), restarted(1)), Blocked, "", "mg-1 has restarted"},
+		{"main is gone, the partner silent", healthy(gone(0), reached(1, memgraph.Silent)), Blocked, "", "mg-1 does not answer"},
+		{"main is gone, the partner terminating", healthy(gone(0), terminating(1)), Blocked, "", "mg-1 is terminating too"},
+
+		// No heir, and MAIN comes back.
+		{"main was replaced, no heir", healthy(replaced(0), notInSync), Readopt, "mg-0", "its data is back"},
+		{"main restarted, no heir", healthy(restarted(0), noPartner), Readopt, "mg-0", "its data is back"},
+		{"main came back as a replica, no heir", healthy(replaced(0), role(0, memgraph.RoleReplica), notInSync), Restore, "mg-0", "not in sync"},
+		{"main came back empty", healthy(replaced(0), notInSync, vertices(0, 0)), Blocked, "", "holds no data"},
+		{"main came back, its data unknown", healthy(replaced(0), notInSync,
+			instance(0, func(i *memgraph.Instance) {
+				*i = memgraph.Instance{Reach: memgraph.Answered, Asked: now, Identity: i.Identity}
+			})),
+			Waiting, "", "not known yet"},
+		{"an empty cluster's main came back", healthy(replaced(0), notInSync, vertices(0, 0), vertices(1, 0), vertices(2, 0)), Readopt, "mg-0", "data is back"},
+
+		// A living MAIN that is about to end.
+		{"main is terminating", healthy(terminating(0)), Handover, "mg-1", "is terminating"},
+		{"main is terminating, no heir", healthy(terminating(0), noPartner,
+			listed(2, func(r *memgraph.Replica) { r.Behind = -4 })), Waiting, "", "has no partner"},
+		{"main is terminating, an heir can be had", healthy(terminating(0), notInSync), ConfirmPartner, "mg-0", "strict_sync, ready"},
+
+		// A MAIN that is not what it should be.
+		{"main says replica", healthy(role(0, memgraph.RoleReplica)), Restore, "mg-0", "is a replica"},
+		{"main says replica and the partner main", healthy(role(0, memgraph.RoleReplica), role(1, memgraph.RoleMain)), Failover, "mg-1", "mg-1 that it is MAIN"},
+		{"main says replica and is empty", healthy(role(0, memgraph.RoleReplica), vertices(0, 0)), Blocked, "", "holds no data"},
+
+		// What proves nothing.
+		{"main is silent", healthy(reached(0, memgraph.Silent)), Waiting, "", "not known to be dead"},
+		{"main was not asked", healthy(reached(0, memgraph.NotAsked)), Waiting, "", "not known to be dead"},
+		{"main refuses our password", healthy(reached(0, memgraph.Denied)), Blocked, "", "credentials"},
+		{"main is not ready and answers", healthy(pod(0, func(p *memgraph.Pod) { p.Ready = false })), Nothing, "", ""},
+
+		// What somebody began.
+		{"a failover was begun", healthy(underWay(memgraph.FailingOver), gone(0)), Resume, "mg-1", "because"},
+		{"a failover was begun, the target promoted", healthy(underWay(memgraph.FailingOver), gone(0), role(1, memgraph.RoleMain)), Resume, "mg-1", "because"},
+		{"a failover was begun, the target silent", healthy(underWay(memgraph.FailingOver), reached(1, memgraph.Silent)), Waiting, "", "generation 8"},
+		{"a failover was begun, the target gone", healthy(underWay(memgraph.FailingOver), gone(1)), Waiting, "", "generation 8"},
+		{"a failover was begun, the target restarted", healthy(underWay(memgraph.FailingOver), restarted(1)), Failover, "mg-1", "restarted before"},
+		{"a failover was begun, the target came back empty", healthy(underWay(memgraph.FailingOver), restarted(1), vertices(1, 0)), Blocked, "", "holds no data"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := Decide(c.s)
+			assert.Equal(t, c.kind, p.Kind, p.Reason)
+			assert.Equal(t, c.main, main(p))
+			assert.Contains(t, p.Reason, c.reason)
+			checkPlan(t, c.s, p)
+		})
+	}
+}
+
+func TestDecideOnAClusterWithoutRecord(t *testing.T) {
+	claims := func(i int) edit { return vertices(i, 3) }
+	hasReplica := func(i int) edit {
+		return instance(i, func(in *memgraph.Instance) { in.Replicas = []memgraph.Replica{{Name: "x"}} })
+	}
+	for _, c := range []struct {
+		name   string
+		s      memgraph.Snapshot
+		kind   Kind
+		main   string
+		reason string
+	}{
+		{"all empty mains", fresh(), Bootstrap, "mg-0", "every pod is an empty MAIN"},
+		{"one pod does not exist yet", fresh(gone(2)), Waiting, "", "pod 2 to exist"},
+		{"one pod does not answer yet", fresh(reached(1, memgraph.Refused)), Waiting, "", "mg-1 to answer"},
+		{"the StatefulSet is not known yet", fresh(func(s *memgraph.Snapshot) { s.Wanted = 0 }), Waiting, "", "StatefulSet"},
+		{"one pod's replicas are not known yet",
+			fresh(instance(0, func(i *memgraph.Instance) { i.ReplicasAt = time.Time{} })),
+			Waiting, "", "list its replicas"},
+		{"one main with data", fresh(claims(1)), Adopt, "mg-1", "only MAIN with data"},
+		{"one main with replicas", fresh(hasReplica(2)), Adopt, "mg-2", "data or replicas"},
+		{"one main, two replicas", fresh(role(1, memgraph.RoleReplica), role(2, memgraph.RoleReplica)), Adopt, "mg-0", "only MAIN"},
+		{"two mains with data", fresh(claims(0), claims(2)), Blocked, "", "mg-0 and mg-2"},
+		{"a main with data, another with replicas", fresh(claims(0), hasReplica(2)), Blocked, "", "mg-0 and mg-2"},
+		{"an empty main, a replica with data", fresh(role(1, memgraph.RoleReplica), claims(1)), Blocked, "", "replica mg-1 holds data"},
+		{"no main at all", fresh(role(0, memgraph.RoleReplica), role(1, memgraph.RoleReplica), role(2, memgraph.RoleReplica)), Blocked, "", "every pod is a replica"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := Decide(c.s)
+			assert.Equal(t, c.kind, p.Kind, p.Reason)
+			assert.Equal(t, c.main, main(p))
+			assert.Contains(t, p.Reason, c.reason)
+			checkPlan(t, c.s, p)
+		})
+	}
+}
+
+func TestARunningClusterIsAdoptedWithItsPartner(t *testing.T) {
+	s := healthy(func(s *memgraph.Snapshot) { s.Topology = memgraph.Topology{Revision: "9"} })
+	p := Decide(s)
+	require.Equal(t, Adopt, p.Kind, p.Reason)
+	assert.Equal(t, "mg-1", p.Record.Partner.Pod)
+	assert.False(t, p.Record.InSync, "it is confirmed by itself")
+	assert.Equal(t, int64(8), p.Record.Generation, "above all that was ever seen")
+	assert.Equal(t, "9", p.Record.Revision, "a damaged record is replaced, not joined")
+}
+
+func TestDecideOnThePartner(t *testing.T) {
+	isAsync := listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Async })
+	for _, c := range []struct {
+		name    string
+		s       memgraph.Snapshot
+		kind    Kind
+		partner string
+		inSync  bool
+	}{
+		{"no partner, the first replica is in step", healthy(noPartner, isAsync), AssignPartner, "mg-1", false},
+		{"no partner, the first replica is behind", healthy(noPartner, isAsync,
+			listed(1, func(r *memgraph.Replica) { r.Behind = -2 })), AssignPartner, "mg-2", false},
+		{"no partner, the first replica recovers", healthy(noPartner, isAsync,
+			listed(1, func(r *memgraph.Replica) { r.Status = memgraph.StatusRecovery })), AssignPartner, "mg-2", false},
+		{"no partner, the first replica has diverged", healthy(noPartner, isAsync,
+			instance(1, func(i *memgraph.Instance) { i.Diverged = true })), AssignPartner, "mg-2", false},
+		{"no partner, the first replica is not ready", healthy(noPartner, isAsync,
+			pod(1, func(p *memgraph.Pod) { p.Ready = false })), AssignPartner, "mg-2", false},
+		{"no partner, the first is synchronous still, since it was lost", healthy(noPartner), AssignPartner, "mg-2", false},
+		{"no partner, nobody in step", healthy(noPartner, gone(2)), Nothing, "", false},
+		{"no partner, a version unknown", healthy(noPartner, isAsync,
+			instance(2, func(i *memgraph.Instance) { i.Version = memgraph.Version{} })), Nothing, "", false},
+
+		{"partner gone", healthy(gone(1)), LosePartner, "", false},
+		{"partner replaced", healthy(replaced(1)), LosePartner, "", false},
+		{"partner restarted, and listed as ready", healthy(restarted(1)), LosePartner, "", false},
+		{"partner refuses connections", healthy(reached(1, memgraph.Refused)), LosePartner, "", false},
+		{"partner terminating", healthy(terminating(1)), LosePartner, "", false},
+		{"partner says main", healthy(role(1, memgraph.RoleMain)), LosePartner, "", false},
+		{"partner silent", healthy(reached(1, memgraph.Silent)), Nothing, "", false},
+
+		{"in sync, listed as invalid", healthy(listed(1, func(r *memgraph.Replica) { r.Status = memgraph.StatusInvalid })), UnsyncPartner, "mg-1", false},
+		{"in sync, listed as a ghost", healthy(listed(1, func(r *memgraph.Replica) { r.Status = memgraph.StatusNone })), UnsyncPartner, "mg-1", false},
+		{"in sync, registered as async", healthy(isAsync), UnsyncPartner, "mg-1", false},
+		{"in sync, registered as sync where strict_sync can be had", healthy(listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Sync })), UnsyncPartner, "mg-1", false},
+		{"in sync, not registered", healthy(instance(0, func(i *memgraph.Instance) { i.Replicas = nil })), UnsyncPartner, "mg-1", false},
+		{"in sync, busy with a commit", healthy(listed(1, func(r *memgraph.Replica) { r.Status, r.Behind = memgraph.StatusReplicating, -2 })), Nothing, "", false},
+
+		{"not in sync, registered and in step", healthy(notInSync), ConfirmPartner, "mg-1", true},
+		{"not in sync, behind", healthy(notInSync, listed(1, func(r *memgraph.Replica) { r.Behind = -2 })), Nothing, "", false},
+		{"not in sync, registered as async", healthy(notInSync, isAsync), Nothing, "", false},
+		{"not in sync, listed after it was asked", healthy(notInSync,
+			instance(0, func(i *memgraph.Instance) { i.ReplicasAt = now.Add(1) })), Nothing, "", false},
+		{"not in sync, silent", healthy(notInSync, reached(1, memgraph.Silent)), Nothing, "", false},
+
+		{"main's replicas are not known", healthy(notInSync,
+			instance(0, func(i *memgraph.Instance) { i.ReplicasAt = time.Time{} })), Nothing, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := Decide(c.s)
+			require.Equal(t, c.kind, p.Kind, p.Reason)
+			checkPlan(t, c.s, p)
+			if !p.Idle() {
+				assert.Equal(t, c.partner, p.Record.Partner.Pod)
+				assert.Equal(t, c.inSync, p.Record.InSync)
+				assert.Equal(t, c.s.Topology.Main, p.Record.Main)
+			}
+		})
+	}
+}
+
+func TestAHandoverDemotesTheLivingMainAndTakesItsReplicas(t *testing.T) {
+	p := Decide(healthy(terminating(0)))
+	require.Equal(t, Handover, p.Kind)
+	assert.Equal(t, memgraph.Switching, p.Record.Phase)
+	require.NotNil(t, p.Demote)
+	assert.Equal(t, "mg-0", p.Demote.Name)
+	assert.Equal(t, "mg-1", p.Promote.Name)
+	require.Len(t, p.Register, 1)
+	assert.Equal(t, "mg-2", p.Register[0].Name)
+	assert.Equal(t, "mg-0", p.Record.Pending.From.Pod)
+}
+
+func TestAFailoverRegistersOnlyWhoFollowsAtOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    memgraph.Snapshot
+		want int
+	}{
+		"a ready replica":                 {healthy(gone(0)), 1},
+		"a silent one":                    {healthy(gone(0), reached(2, memgraph.Silent)), 0},
+		"one that is terminating":         {healthy(gone(0), terminating(2)), 0},
+		"one that says main":              {healthy(gone(0), role(2, memgraph.RoleMain)), 0},
+		"one with data that the heir has": {healthy(gone(0), vertices(1, 5)), 1},
+		"one with data, the heir empty":   {healthy(gone(0), vertices(1, 0)), 0},
+		"an empty cluster":                {healthy(gone(0), vertices(1, 0), vertices(2, 0)), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := Decide(c.s)
+			require.Equal(t, Failover, p.Kind)
+			assert.Len(t, p.Register, c.want)
+		})
+	}
+}
+
+func TestAResumedHandoverDemotesOnlyWhoIsMainStill(t *testing.T) {
+	p := Decide(healthy(underWay(memgraph.Switching)))
+	require.Equal(t, Resume, p.Kind)
+	require.NotNil(t, p.Demote)
+	assert.Equal(t, "mg-0", p.Demote.Name)
+	assert.True(t, p.Written, "what is on record is not written again")
+
+	for name, s := range map[string]memgraph.Snapshot{
+		"it was demoted":    healthy(underWay(memgraph.Switching), role(0, memgraph.RoleReplica)),
+		"it is gone":        healthy(underWay(memgraph.Switching), gone(0)),
+		"it has restarted":  healthy(underWay(memgraph.Switching), restarted(0)),
+		"it was a failover": healthy(underWay(memgraph.FailingOver)),
+	} {
+		p := Decide(s)
+		assert.Equal(t, Resume, p.Kind, name)
+		assert.Nil(t, p.Demote, name)
+	}
+}
+
+// checkPlan asserts what holds for every plan: the package's invariants.
+func checkPlan(t *testing.T, s memgraph.Snapshot, p Plan) {
+	t.Helper()
+	assert.NotEmpty(t, p.Reason, "a plan says why")
+	if p.Idle() {
+		assert.Zero(t, p.Record.Generation, "a plan that changes nothing carries nothing")
+		return
+	}
+	require.NoError(t, p.Record.Validate())
+	assert.Equal(t, s.Topology.Revision, p.Record.Revision, "invariant 1: written on what was decided on")
+	switch {
+	case p.Written:
+		assert.Equal(t, s.Topology, p.Record)
+	case p.ChangesMain():
+		assert.Equal(t, max(s.Floor, s.Topology.Generation)+1, p.Record.Generation, "invariant 3")
+		assert.False(t, p.Record.InSync, "invariant 4")
+	default:
+		assert.Equal(t, s.Topology.Generation, p.Record.Generation, "invariant 3")
+	}
+	if p.Kind == Failover || p.Kind == Handover {
+		partner := s.Topology.Partner
+		if s.Topology.Phase == memgraph.Stable {
+			assert.True(t, s.Topology.InSync, "invariant 2")
+			assert.Equal(t, partner, p.Record.Main, "invariant 2: the same process")
+		}
+	}
+	if kind := p.Kind; kind == Readopt || kind == Restore || kind == Bootstrap {
+		emptier, known := s.Emptier(*mustPod(s, p.Record.Main.Index))
+		assert.True(t, known && !emptier, "invariant 5")
+	}
+}
+
+func mustPod(s memgraph.Snapshot, i int) *memgraph.Pod {
+	p, ok := s.Pod(i)
+	if !ok {
+		panic("no such pod")
+	}
+	return &p
+}

@@ -1,0 +1,258 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"memgraph-controller/memgraph"
+)
+
+// world is a cluster that plans act on: it keeps the snapshot up to date, logs
+// every effect, and fails or ends the context at a chosen one.
+type world struct {
+	s       memgraph.Snapshot
+	log     []string
+	effects int
+	failAt  int // the number of the effect that fails; 0 never
+	failed bool
+	// half lets the failing effect take effect all the same.
+	half bool
+	// at is called before every effect.
+	at func(n int)
+}
+
+var errInjected = errors.New("injected")
+
+// effect logs one and tells whether it fails, and whether it happens.
+func (w *world) effect(ctx context.Context, format string, args ...any) (happens bool, err error) {
+	w.log = append(w.log, fmt.Sprintf(format, args...))
+	w.effects++
+	if w.at != nil {
+		w.at(w.effects)
+	}
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if w.effects == w.failAt {
+		w.failed = true
+		return w.half, errInjected
+	}
+	return true, nil
+}
+
+func (w *world) Put(ctx context.Context, t memgraph.Topology) (memgraph.Topology, error) {
+	happens, err := w.effect(ctx, "put %d %s %s", t.Generation, t.Phase, t.Main.Pod)
+	if t.Revision != w.s.Topology.Revision {
+		return memgraph.Topology{}, errors.New("conflict")
+	}
+	if happens {
+		t.Revision += "+"
+		w.s.Topology = t
+		w.s.Floor = max(w.s.Floor, t.Generation)
+	}
+	return t, err
+}
+
+func (w *world) setRole(ctx context.Context, verb, addr string, r memgraph.Role) error {
+	i := slices.IndexFunc(w.s.Pods, func(p memgraph.Pod) bool { return p.Addr() == addr })
+	happens, err := w.effect(ctx, "%s %s", verb, w.s.Pods[i].Name)
+	if happens {
+		w.s.Pods[i].Instance.Role = r
+	}
+	return err
+}
+
+func (w *world) Promote(ctx context.Context, addr string) error {
+	return w.setRole(ctx, "promote", addr, memgraph.RoleMain)
+}
+
+func (w *world) Demote(ctx context.Context, addr string) error {
+	return w.setRole(ctx, "demote", addr, memgraph.RoleReplica)
+}
+
+func (w *world) SealEpoch(ctx context.Context, addr string) error {
+	_, err := w.effect(ctx, "seal %s", addr)
+	return err
+}
+
+func (w *world) Follow(ctx context.Context, main, replica memgraph.Pod) error {
+	_, err := w.effect(ctx, "register %s on %s", replica.Name, main.Name)
+	return err
+}
+
+func (w *world) Park(generation int64) {
+	w.log = append(w.log, fmt.Sprintf("park %d", generation))
+}
+
+func (w *world) Serve(pod, _, runID string, generation int64) {
+	w.log = append(w.log, fmt.Sprintf("serve %d %s %s", generation, pod, runID))
+}
+
+// watch is what every gateway does with a record that it sees.
+func (w *world) watch() {
+	t := w.s.Topology
+	if served := fmt.Sprintf("serve %d %s %s", t.Generation, t.Main.Pod, t.Main.RunID); lastServed(w.log) != served {
+		w.log = append(w.log, served)
+	}
+}
+
+func (w *world) execute(ctx context.Context) (Plan, Report, error) {
+	p := Decide(w.s)
+	p.Seen = time.Now()
+	r, err := Execute(ctx, p, Effects{Store: w, Roles: w, Registrar: w, Switch: w, Leader: "a"})
+	return p, r, err
+}
+
+func TestAFailoverGoesInItsOneSafeOrder(t *testing.T) {
+	w := &world{s: healthy(gone(0))}
+	_, r, err := w.execute(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{
+		"put 8 FailingOver mg-1", "park 8", "promote mg-1", "serve 8 mg-1 run-1",
+		"seal 10.0.0.1:7687", "register mg-2 on mg-1", "put 8 Stable mg-1",
+	}, w.log)
+	for _, stage := range []string{StageDecided, StageRecorded, StagePromoted, StageServed, StageSealed, StageRegistered} {
+		assert.Contains(t, r.Stages, stage)
+	}
+	require.Len(t, w.s.Topology.History, 1)
+	h := w.s.Topology.History[0]
+	assert.Equal(t, []any{"failover", "mg-0", "mg-1", int64(8), "a"}, []any{h.Kind, h.From, h.To, h.Generation, h.Leader})
+	assert.Contains(t, h.Stages, StagePromoted)
+}
+
+func TestAHandoverDemotesBeforeItPromotes(t *testing.T) {
+	w := &world{s: healthy(terminating(0))}
+	_, _, err := w.execute(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{
+		"put 8 Switching mg-1", "park 8", "demote mg-0", "promote mg-1", "serve 8 mg-1 run-1",
+		"seal 10.0.0.1:7687", "register mg-2 on mg-1", "put 8 Stable mg-1",
+	}, w.log)
+}
+
+func TestARecordIsAllThatAPartnerPlanWrites(t *testing.T) {
+	w := &world{s: healthy(gone(1))}
+	p, _, err := w.execute(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, LosePartner, p.Kind)
+	assert.Equal(t, []string{"put 7 Stable mg-0", "serve 7 mg-0 run-0"}, w.log)
+}
+
+func TestAnIdlePlanDoesNothing(t *testing.T) {
+	w := &world{s: healthy()}
+	_, _, err := w.execute(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, w.log)
+}
+
+// Whatever fails, and whether or not it took effect, deciding again from what is
+// then seen finishes the change, and at no time do two pods that both were
+// promoted by us stand as MAIN in the record's generation.
+func TestAFailureAtAnyStepIsMadeUpFor(t *testing.T) {
+	for _, start := range []struct {
+		name string
+		s    func() memgraph.Snapshot
+	}{
+		{"failover", func() memgraph.Snapshot { return healthy(gone(0)) }},
+		{"handover", func() memgraph.Snapshot { return healthy(terminating(0)) }},
+		{"readopt", func() memgraph.Snapshot { return healthy(restarted(0), noPartner) }},
+		{"restore", func() memgraph.Snapshot { return healthy(role(0, memgraph.RoleReplica)) }},
+		{"bootstrap", func() memgraph.Snapshot { return fresh() }},
+	} {
+		for _, half := range []bool{false, true} {
+			for n := 1; ; n++ {
+				w := &world{s: start.s(), failAt: n, half: half}
+				finish(t, w)
+				name := fmt.Sprintf("%s, effect %d of %v, took effect: %v", start.name, n, w.log, half)
+				assert.Equal(t, memgraph.Stable, w.s.Topology.Phase, name)
+				main, ok := w.s.Main()
+				require.True(t, ok, name)
+				assert.True(t, main.Answers(memgraph.RoleMain), name)
+				assert.Equal(t, lastServed(w.log), fmt.Sprintf("serve %d %s %s",
+					w.s.Topology.Generation, main.Name, main.Instance.RunID), name)
+				if !w.failed {
+					break // there are fewer effects than n
+				}
+			}
+		}
+	}
+}
+
+// finish decides and acts until MAIN is settled.
+func finish(t *testing.T, w *world) {
+	t.Helper()
+	for range 5 {
+		p, _, _ := w.execute(t.Context())
+		w.watch()
+		if p.Idle() || !p.ChangesMain() {
+			return
+		}
+	}
+	t.Fatalf("it never settles: %v", w.log)
+}
+
+func lastServed(log []string) string {
+	for _, l := range slices.Backward(log) {
+		if l[:5] == "serve" {
+			return l
+		}
+	}
+	return ""
+}
+
+// Once authority has ended, no further statement is sent: each run ends within
+// the effect in which it was lost.
+func TestNothingIsDoneWithoutAuthority(t *testing.T) {
+	for n := 1; ; n++ {
+		ctx, lose := context.WithCancelCause(t.Context())
+		w := &world{s: healthy(terminating(0))}
+		w.at = func(i int) {
+			if i >= n {
+				lose(errInjected)
+			}
+		}
+		_, _, err := w.execute(ctx)
+		lose(nil)
+		if err == nil {
+			require.Equal(t, 7, n, "the plan has six effects")
+			return
+		}
+		assert.Equal(t, n, w.effects, "after losing authority in effect %d: %v", n, w.log)
+	}
+}
+
+func TestAConflictEndsThePlanBeforeAnyStatement(t *testing.T) {
+	w := &world{s: healthy(gone(0))}
+	p := Decide(w.s)
+	w.s.Topology.Revision = "101"
+	_, err := Execute(t.Context(), p, Effects{Store: w, Roles: w, Registrar: w, Switch: w})
+	require.ErrorContains(t, err, "conflict")
+	assert.Equal(t, []string{"put 8 FailingOver mg-1"}, w.log, "invariant 1")
+}
+
+func TestWhatDoesNotStopAPlanIsReported(t *testing.T) {
+	w := &world{s: healthy(terminating(0)), failAt: 2} // the demotion
+	_, r, err := w.execute(t.Context())
+	require.NoError(t, err)
+	require.Len(t, r.Missed, 1)
+	assert.ErrorIs(t, r.Missed[0], errInjected)
+	assert.Equal(t, "put 8 Stable mg-1", w.log[len(w.log)-1])
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	s := healthy(gone(0), record(func(t *memgraph.Topology) {
+		t.History = make([]memgraph.Change, memgraph.MaxHistory)
+	}))
+	w := &world{s: s}
+	_, _, err := w.execute(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, w.s.Topology.History, memgraph.MaxHistory)
+	assert.Equal(t, "mg-1", w.s.Topology.History[0].To, "the newest first")
+}

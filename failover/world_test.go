@@ -1,0 +1,146 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+
+	"memgraph-controller/memgraph"
+)
+
+// now is when every snapshot of these tests is taken.
+var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// edit makes a snapshot differ from a healthy cluster.
+type edit func(*memgraph.Snapshot)
+
+// healthy is a cluster of three as its record says: pod 0 is MAIN, pod 1 its
+// partner in sync, pod 2 an async replica. Every edit changes one thing.
+func healthy(edits ...edit) memgraph.Snapshot {
+	s := memgraph.Snapshot{Now: now, Cluster: "mg", Wanted: 3, Floor: 7}
+	for i := range 3 {
+		s.Pods = append(s.Pods, replica(i))
+	}
+	s.Pods[0].Instance.Role = memgraph.RoleMain
+	s.Pods[0].Instance.ReplicasAt = now.Add(-time.Second)
+	s.Pods[0].Instance.Replicas = []memgraph.Replica{
+		{Name: "mg_1", Address: "10.0.0.1:10000", Mode: memgraph.StrictSync, Status: memgraph.StatusReady, Timestamp: 40},
+		{Name: "mg_2", Address: "10.0.0.2:10000", Mode: memgraph.Async, Status: memgraph.StatusReady, Timestamp: 40},
+	}
+	s.Topology = memgraph.Topology{
+		Main: s.Pods[0].Member(), Partner: s.Pods[1].Member(), InSync: true,
+		Generation: 7, Phase: memgraph.Stable, Revision: "100",
+	}
+	for _, e := range edits {
+		e(&s)
+	}
+	return s
+}
+
+func replica(i int) memgraph.Pod {
+	return memgraph.Pod{
+		Name: memgraph.PodName("mg", i), Index: i, UID: fmt.Sprintf("uid-%d", i), IP: fmt.Sprintf("10.0.0.%d", i),
+		Container: "c", Running: true, Ready: true,
+		Instance: memgraph.Instance{
+			Reach: memgraph.Answered, Asked: now,
+			Identity: memgraph.Identity{Role: memgraph.RoleReplica, RunID: fmt.Sprintf("run-%d", i)},
+			Storage:  memgraph.StorageInfo{Vertices: 10}, StorageAt: now,
+			Version: memgraph.Version{Major: 3, Minor: 12},
+		},
+	}
+}
+
+// fresh is a cluster of three that nobody has ever run: every pod an empty MAIN.
+func fresh(edits ...edit) memgraph.Snapshot {
+	s := healthy()
+	s.Topology, s.Floor = memgraph.Topology{}, 0
+	for i := range s.Pods {
+		in := &s.Pods[i].Instance
+		in.Role, in.Storage.Vertices, in.Replicas, in.ReplicasAt = memgraph.RoleMain, 0, nil, now
+	}
+	for _, e := range edits {
+		e(&s)
+	}
+	return s
+}
+
+func pod(i int, change func(*memgraph.Pod)) edit {
+	return func(s *memgraph.Snapshot) {
+		for k := range s.Pods {
+			if s.Pods[k].Index == i {
+				change(&s.Pods[k])
+			}
+		}
+	}
+}
+
+func instance(i int, change func(*memgraph.Instance)) edit {
+	return pod(i, func(p *memgraph.Pod) { change(&p.Instance) })
+}
+
+func record(change func(*memgraph.Topology)) edit {
+	return func(s *memgraph.Snapshot) { change(&s.Topology) }
+}
+
+// listed changes what MAIN says of pod i's registration.
+func listed(i int, change func(*memgraph.Replica)) edit {
+	return func(s *memgraph.Snapshot) {
+		rs := s.Pods[0].Instance.Replicas
+		for k := range rs {
+			if rs[k].Name == memgraph.ReplicaName(memgraph.PodName("mg", i)) {
+				change(&rs[k])
+			}
+		}
+	}
+}
+
+func gone(i int) edit {
+	return func(s *memgraph.Snapshot) {
+		var kept []memgraph.Pod
+		for _, p := range s.Pods {
+			if p.Index != i {
+				kept = append(kept, p)
+			}
+		}
+		s.Pods = kept
+	}
+}
+
+func reached(i int, r memgraph.Reach) edit {
+	return instance(i, func(in *memgraph.Instance) { in.Reach = r })
+}
+
+func role(i int, r memgraph.Role) edit {
+	return instance(i, func(in *memgraph.Instance) { in.Role = r })
+}
+
+func terminating(i int) edit { return pod(i, func(p *memgraph.Pod) { p.Terminating = true }) }
+
+// replaced is a new pod of the same name, whose Memgraph answers.
+func replaced(i int) edit {
+	return pod(i, func(p *memgraph.Pod) { p.UID, p.Instance.RunID = p.UID+"b", p.Instance.RunID+"b" })
+}
+
+func restarted(i int) edit {
+	return instance(i, func(in *memgraph.Instance) { in.RunID += "b" })
+}
+
+func vertices(i int, n int64) edit {
+	return instance(i, func(in *memgraph.Instance) { in.Storage.Vertices = n })
+}
+
+func noPartner(s *memgraph.Snapshot) {
+	s.Topology.Partner, s.Topology.InSync = memgraph.Member{}, false
+}
+
+func notInSync(s *memgraph.Snapshot) { s.Topology.InSync = false }
+
+// underWay is a record of a change from pod 0 to pod 1 that is not finished.
+func underWay(phase memgraph.Phase) edit {
+	return func(s *memgraph.Snapshot) {
+		from := s.Topology.Main
+		s.Topology.Main, s.Topology.Generation = s.Topology.Partner, 8
+		s.Topology.Phase = phase
+		s.Topology.Pending = &memgraph.Pending{From: from, Kind: "failover", Reason: "because", Started: now}
+		noPartner(s)
+	}
+}
