@@ -144,6 +144,7 @@ func (g *Gateway) attach(ctx context.Context, s *session, main *incarnation) end
 	}
 	defer func() { _ = backend.Close() }()
 	g.sessions.move(s, stateRelaying)
+	s.count(g.metrics, toMain, int64(len(s.head)))
 	err = relay(s.client, backend, func(to direction, n int64) { s.count(g.metrics, to, n) })
 	g.log.Debug("relay ended", "session", s.id, "err", err)
 	switch tie.broken() {

@@ -13,17 +13,17 @@ import (
 const countEvery = 1 << 20
 
 // relay carries bytes both ways until both sides have ended, handing on the end
-// of one side to the other, or until either breaks. It leaves both connections
-// to be closed by its caller. moved is called from two goroutines.
+// of one side to the other, or until either breaks. Closing is its caller's.
+// moved is called from two goroutines.
 func relay(client, backend *net.TCPConn, moved func(direction, int64)) error {
-	var down error
+	ends := make(chan error, 2)
 	var pumps sync.WaitGroup
 	pumps.Go(func() {
-		down = pump(client, backend, func(n int64) { moved(toClient, n) })
+		ends <- pump(client, backend, func(n int64) { moved(toClient, n) })
 	})
-	up := pump(backend, client, func(n int64) { moved(toMain, n) })
+	ends <- pump(backend, client, func(n int64) { moved(toMain, n) })
 	pumps.Wait()
-	return cmp.Or(up, down)
+	return cmp.Or(<-ends, <-ends)
 }
 
 // pump copies src to dst up to src's end, which it hands on. Where either side

@@ -85,6 +85,7 @@ func (v *verifier) follow(ctx context.Context, t *target) {
 		if ctx.Err() != nil {
 			return
 		}
+		v.log.Debug("verification failed", "generation", t.generation, "pod", t.pod, "err", err)
 		v.shut(t.generation, err)
 		sleep(ctx, v.pause(err))
 	}

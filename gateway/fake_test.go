@@ -1,0 +1,282 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// whoQuery is answered with the run_id of the process that it reached.
+const whoQuery = "WHO"
+
+// process is a Memgraph as far as the gateway can tell: it logs everybody in
+// and answers its role. Connections that open with other than Bolt are read to
+// their end, and then get everything back.
+type process struct {
+	addr     string
+	listener net.Listener
+	running  sync.WaitGroup
+	links    atomic.Int64 // control links that have logged in, ever
+
+	mu      sync.Mutex
+	role    string
+	runID   string
+	refused *bolt.Failure // what logins get
+	held    chan struct{} // the role is answered once it is closed
+	conns   map[net.Conn]bool
+}
+
+func startProcess(t testing.TB, role, runID string) *process {
+	t.Helper()
+	p := &process{role: role, runID: runID, conns: map[net.Conn]bool{}}
+	p.listen(t, "127.0.0.1:0")
+	t.Cleanup(p.kill)
+	return p
+}
+
+// listen starts the process again on its address, or for the first time.
+func (p *process) listen(t testing.TB, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	p.listener, p.addr = l, l.Addr().String()
+	p.running.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			p.hold(c)
+			p.running.Go(func() {
+				defer p.drop(c)
+				_ = p.serve(c)
+			})
+		}
+	})
+}
+
+func (p *process) hold(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns[c] = true
+}
+
+func (p *process) drop(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+	_ = c.Close()
+}
+
+func (p *process) set(change func(*process)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(p)
+}
+
+// kill ends the process as SIGKILL would: its connections are reset.
+func (p *process) kill() {
+	_ = p.listener.Close()
+	p.resetAll()
+	p.running.Wait()
+}
+
+func (p *process) resetAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		reset(c.(*net.TCPConn))
+	}
+}
+
+func (p *process) open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}
+
+func (p *process) serve(c net.Conn) error {
+	var first [4]byte
+	if _, err := io.ReadFull(c, first[:]); err != nil {
+		return err
+	}
+	if first != bolt.Magic {
+		sent, err := io.ReadAll(c)
+		if err != nil {
+			return err
+		}
+		_, err = c.Write(append(first[:], sent...))
+		return err
+	}
+	h, err := bolt.ReadHandshake(io.MultiReader(bytes.NewReader(first[:]), c))
+	if err != nil {
+		return err
+	}
+	v, _ := h.Choose(bolt.Versions)
+	if _, err := c.Write(v.Append(nil)); err != nil {
+		return err
+	}
+	r, query := bolt.NewReader(c, 0), ""
+	for {
+		payload, err := r.ReadMessage()
+		if err != nil {
+			return err
+		}
+		m, err := bolt.ParseMessage(payload)
+		if err != nil {
+			return err
+		}
+		if run, ok := m.(bolt.Run); ok {
+			query = run.Query
+		}
+		if err := p.reply(c, m, query); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *process) reply(c net.Conn, m bolt.Message, query string) error {
+	p.mu.Lock()
+	role, runID, held, refused := p.role, p.runID, p.held, p.refused
+	p.mu.Unlock()
+	answers := []bolt.Message{bolt.Success{}}
+	switch m := m.(type) {
+	case bolt.Goodbye:
+		return io.EOF
+	case bolt.Hello:
+		if m.Extra["user_agent"] == userAgent {
+			p.links.Add(1)
+		}
+		answers = []bolt.Message{bolt.Success{Meta: map[string]any{"server": "Neo4j/v5.11.0 compatible", "connection_id": "bolt-1"}}}
+	case bolt.Logon:
+		if refused != nil {
+			answers = []bolt.Message{*refused}
+		}
+	case bolt.Run:
+		answers = []bolt.Message{bolt.Success{Meta: map[string]any{"fields": []any{"answer"}}}}
+	case bolt.Pull:
+		value := any(runID)
+		if query == roleQuery {
+			value = role
+			if held != nil {
+				<-held
+			}
+		}
+		answers = []bolt.Message{bolt.Record{Values: []any{value}}, bolt.Success{Meta: map[string]any{"run_id": runID, "has_more": false}}}
+	}
+	var b []byte
+	for _, a := range answers {
+		var err error
+		if b, err = bolt.AppendMessage(b, a); err != nil {
+			return err
+		}
+	}
+	_, err := c.Write(b)
+	return err
+}
+
+// startGateway runs a gateway until the test ends; edit may change its config.
+func startGateway(t testing.TB, edit func(*Config)) *Gateway {
+	t.Helper()
+	cfg := Config{Listen: "127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), DrainTimeout: time.Millisecond}
+	if edit != nil {
+		edit(&cfg)
+	}
+	g, err := New(cfg)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	return g
+}
+
+func waitFor(t testing.TB, what string, fn func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !fn(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			require.FailNow(t, "waited in vain", "for %s", what)
+		}
+	}
+}
+
+func waitForState(t testing.TB, g *Gateway, s State) {
+	t.Helper()
+	waitFor(t, string(s), func() bool { return g.Status().State == s })
+}
+
+// client is a Bolt client of the gateway's.
+type client struct {
+	*bolt.Client
+	conn *net.TCPConn
+}
+
+func dialGateway(t testing.TB, g *Gateway) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", g.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	return c.(*net.TCPConn)
+}
+
+// login opens a session through g, for which it may have to wait.
+func login(t testing.TB, g *Gateway) (*client, error) {
+	t.Helper()
+	c := dialGateway(t, g)
+	b, err := bolt.Open(c, bolt.Auth{}, "test/1")
+	return &client{b, c}, err
+}
+
+// who is the run_id of the process that the client is connected to.
+func (c *client) who() (string, error) {
+	res, err := c.Run(whoQuery)
+	if err != nil {
+		return "", err
+	}
+	return res.Rows[0][0].(string), nil
+}
+
+// loggingIn is a login under way.
+type loggingIn struct {
+	client *client
+	err    error
+	done   chan struct{}
+}
+
+func loginLater(t testing.TB, g *Gateway) *loggingIn {
+	t.Helper()
+	l := &loggingIn{done: make(chan struct{})}
+	conn := dialGateway(t, g)
+	go func() {
+		defer close(l.done)
+		var b *bolt.Client
+		b, l.err = bolt.Open(conn, bolt.Auth{}, "test/1")
+		l.client = &client{b, conn}
+	}()
+	t.Cleanup(func() { _ = conn.Close(); <-l.done })
+	return l
+}
+
+func (l *loggingIn) wait(t testing.TB) *client {
+	t.Helper()
+	<-l.done
+	require.NoError(t, l.err)
+	return l.client
+}

@@ -1,0 +1,157 @@
+package gateway
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+// loss is what Lost was told.
+type loss struct {
+	addr       string
+	generation int64
+}
+
+func startReporting(t testing.TB, edit func(*Config)) (*Gateway, chan loss) {
+	t.Helper()
+	losses := make(chan loss, 16)
+	g := startGateway(t, func(c *Config) {
+		c.Lost = func(addr string, generation int64) { losses <- loss{addr, generation} }
+		if edit != nil {
+			edit(c)
+		}
+	})
+	return g, losses
+}
+
+func TestALostMainIsReportedAtOnceAndOnce(t *testing.T) {
+	var took []time.Duration
+	p := startProcess(t, "main", "x")
+	g, losses := startReporting(t, func(c *Config) { c.VerifyInterval = time.Hour })
+	g.Serve("memgraph-0", p.addr, "x", 7)
+	for range 20 {
+		waitForState(t, g, Serving)
+		began := time.Now()
+		p.kill()
+		got := <-losses
+		took = append(took, time.Since(began))
+		require.Equal(t, loss{p.addr, 7}, got)
+		waitForState(t, g, Verifying)
+		p.listen(t, p.addr)
+	}
+	report(t, "kill to Lost", took, 50*time.Millisecond)
+	assert.Empty(t, losses)
+}
+
+func TestARestartedMainIsNotTheOneThatWasNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		named string
+		want  State
+	}{
+		"named":                   {"x", Verifying},
+		"whichever process it is": {"", Serving},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startProcess(t, "main", "x")
+			g, losses := startReporting(t, nil)
+			g.Serve("memgraph-0", p.addr, c.named, 1)
+			waitForState(t, g, Serving)
+			p.kill()
+			<-losses
+			p.set(func(p *process) { p.runID = "y" })
+			p.listen(t, p.addr)
+			if c.want == Serving {
+				waitForState(t, g, Serving)
+				assert.Equal(t, "y", g.Status().RunID)
+				return
+			}
+			waitFor(t, "the stranger to be seen", func() bool { return g.Status().Trouble == errOther.Error() })
+			g.Serve("memgraph-0", p.addr, "y", 2)
+			waitForState(t, g, Serving)
+		})
+	}
+}
+
+// A process that accepts and says nothing, as one that is stopped or behind a
+// black hole, is never opened to, and holds up nobody.
+func TestASilentTarget(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, silent.Close()) }()
+	p := startProcess(t, "main", "x")
+	g, losses := startReporting(t, nil)
+	g.Serve("memgraph-0", silent.Addr().String(), "x", 1)
+	parked := loginLater(t, g)
+	waitFor(t, "a parked session", func() bool { return g.Status().Waiting == 1 })
+	waitFor(t, "trouble", func() bool { return g.Status().Trouble != "" })
+	assert.Equal(t, Verifying, g.Status().State)
+
+	began := time.Now()
+	g.Serve("memgraph-1", p.addr, "x", 2)
+	parked.wait(t)
+	assert.Less(t, time.Since(began), 500*time.Millisecond)
+	assert.Empty(t, losses, "it never was MAIN")
+}
+
+func TestASilentMainTakesNoNewClients(t *testing.T) {
+	p := startProcess(t, "main", "x")
+	g, losses := startReporting(t, func(c *Config) { c.VerifyInterval = 10 * time.Millisecond })
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	c, err := login(t, g)
+	require.NoError(t, err)
+	answer := make(chan struct{})
+	p.set(func(p *process) { p.held = answer })
+	waitForState(t, g, Verifying)
+	assert.Equal(t, errSilent.Error(), g.Status().Trouble)
+	_, err = c.who()
+	assert.NoError(t, err, "whoever is connected stays so")
+	close(answer)
+	waitForState(t, g, Serving)
+	assert.EqualValues(t, 1, p.links.Load(), "it was slow, so the link is kept")
+	assert.Empty(t, losses)
+}
+
+func TestAMainThatStaysSilentIsLost(t *testing.T) {
+	p := startProcess(t, "main", "x")
+	g, losses := startReporting(t, func(c *Config) { c.VerifyInterval = 10 * time.Millisecond })
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	waitForState(t, g, Serving)
+	answer := make(chan struct{})
+	defer close(answer)
+	p.set(func(p *process) { p.held = answer })
+	assert.Equal(t, loss{p.addr, 1}, <-losses)
+}
+
+// A listener that is gone while the link still works is no loss, but no MAIN for
+// clients either.
+func TestClientsArePorkedWhileConnectionsAreRefused(t *testing.T) {
+	p := startProcess(t, "main", "x")
+	g, losses := startReporting(t, func(c *Config) { c.VerifyInterval = time.Hour })
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	waitForState(t, g, Serving)
+	require.NoError(t, p.listener.Close())
+	c := loginLater(t, g)
+	waitFor(t, "a parked session", func() bool { return g.Status().Waiting == 1 })
+	assert.Equal(t, Verifying, g.Status().State)
+	p.listen(t, p.addr)
+	c.wait(t)
+	assert.Empty(t, losses)
+}
+
+func TestARefusedLoginIsNotRepeatedInHaste(t *testing.T) {
+	p := startProcess(t, "main", "x")
+	p.refused = &bolt.Failure{Code: "Memgraph.ClientError.Security.Unauthenticated", Message: "Authentication failure"}
+	g := startGateway(t, nil)
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	waitFor(t, "trouble", func() bool { return g.Status().Trouble != "" })
+	assert.Contains(t, g.Status().Trouble, "Authentication failure")
+	links := p.links.Load()
+	assert.LessOrEqual(t, links, int64(2))
+	p.set(func(p *process) { p.refused = nil })
+	waitForState(t, g, Serving)
+}
