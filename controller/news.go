@@ -101,7 +101,7 @@ func (n *news) executed(p failover.Plan, r failover.Report, err error) {
 		attrs = append(attrs, "missed", missed.Error())
 	}
 	n.c.deps.Log.Info("main changed", attrs...)
-	n.event(corev1.EventTypeNormal, "MainChanged", "Promote", "MAIN is "+t.Main.Pod+": "+p.Reason)
+	n.event(corev1.EventTypeNormal, "MainChanged", string(p.Kind), "MAIN is "+t.Main.Pod+": "+p.Reason)
 }
 
 // reconciled counts steps and logs those that changed something. Failures are

@@ -1,0 +1,38 @@
+package controller
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAWrongConfigNamesTheFlag(t *testing.T) {
+	good := Defaults
+	good.Namespace, good.StatefulSet, good.Identity = "ns", "mg", "a"
+	require.NoError(t, good.Validate())
+	for flag, spoil := range map[string]func(*Config){
+		"namespace":            func(c *Config) { c.Namespace = "" },
+		"statefulset":          func(c *Config) { c.StatefulSet = "" },
+		"identity":             func(c *Config) { c.Identity = "" },
+		"register-by":          func(c *Config) { c.RegisterBy = "magic" },
+		"lease-duration":       func(c *Config) { c.LeaseDuration = c.RenewDeadline },
+		"lease-renew-deadline": func(c *Config) { c.RenewDeadline = c.RetryPeriod },
+		"lease-retry-period":   func(c *Config) { c.RetryPeriod = 0 },
+		"observe-interval":     func(c *Config) { c.ObserveInterval = time.Microsecond },
+		"probe-timeout":        func(c *Config) { c.ProbeTimeout = -1 },
+		"handover-settle":      func(c *Config) { c.Settle = -1 },
+		"urgent-workers":       func(c *Config) { c.UrgentWorkers = 0 },
+		"routine-workers":      func(c *Config) { c.RoutineWorkers = -3 },
+	} {
+		c := good
+		spoil(&c)
+		err := c.Validate()
+		require.Error(t, err, flag)
+		assert.Contains(t, err.Error(), "--"+flag+": ")
+	}
+	c := good
+	c.LeaseDuration = 4500 * time.Millisecond
+	assert.ErrorContains(t, c.Validate(), "whole seconds")
+}

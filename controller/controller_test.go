@@ -1,0 +1,349 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"memgraph-controller/memgraph"
+)
+
+// lab is a cluster of three pods in a bubble: its clock stands still while
+// anything can still happen, so that "soon" is exact.
+type lab struct {
+	t     *testing.T
+	cs    *fake.Clientset
+	api   *versions
+	fleet *fleet
+}
+
+func inLab(t *testing.T, test func(l *lab)) {
+	synctest.Test(t, func(t *testing.T) {
+		objects := []runtime.Object{statefulSet()}
+		for i := range 3 {
+			objects = append(objects, runningPod(i))
+		}
+		cs, api := newClientset(objects...)
+		test(&lab{t: t, cs: cs, api: api, fleet: newFleet(3)})
+	})
+}
+
+// start runs a controller until stop, which waits for its end.
+func (l *lab) start(identity string) (c *Controller, stop func()) {
+	c = newController(l.t, identity, l.cs, l.fleet)
+	ctx, cancel := context.WithCancel(l.t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { assert.NoError(l.t, c.Run(ctx)) })
+	return c, func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// record is the record as the API server holds it.
+func (l *lab) record() memgraph.Topology {
+	store := &configMapStore{configMaps: l.cs.CoreV1().ConfigMaps(testNamespace), statefulSet: testSet}
+	t, err := store.Load(l.t.Context())
+	require.NoError(l.t, err)
+	return t
+}
+
+// within waits until the record is as asked, and fails if that takes longer.
+func (l *lab) within(limit time.Duration, what string, is func(memgraph.Topology) bool) memgraph.Topology {
+	l.t.Helper()
+	for end := time.Now().Add(limit); ; <-time.After(time.Millisecond) {
+		synctest.Wait()
+		r := l.record()
+		if is(r) {
+			return r
+		}
+		require.True(l.t, time.Now().Before(end), "not within %v: %s; the record is %+v", limit, what, r)
+	}
+}
+
+func (l *lab) protected() memgraph.Topology {
+	l.t.Helper()
+	return l.within(10*time.Second, "a partner in sync", func(t memgraph.Topology) bool {
+		return t.Phase == memgraph.Stable && t.InSync
+	})
+}
+
+func (l *lab) updatePod(index int, change func(*corev1.Pod)) {
+	l.t.Helper()
+	pod, err := l.cs.CoreV1().Pods(testNamespace).Get(l.t.Context(), memgraph.PodName(testSet, index), metav1.GetOptions{})
+	require.NoError(l.t, err)
+	change(pod)
+	_, err = l.cs.CoreV1().Pods(testNamespace).Update(l.t.Context(), pod, metav1.UpdateOptions{})
+	require.NoError(l.t, err)
+}
+
+// lose removes a pod and its Memgraph at once.
+func (l *lab) lose(index int) {
+	l.t.Helper()
+	l.fleet.with(index, func(i *instance) { i.err = memgraph.ErrRefused })
+	require.NoError(l.t, l.cs.CoreV1().Pods(testNamespace).Delete(l.t.Context(), memgraph.PodName(testSet, index), metav1.DeleteOptions{}))
+}
+
+func TestAFreshClusterBecomesAProtectedOne(t *testing.T) {
+	inLab(t, func(l *lab) {
+		_, stop := l.start("a")
+		defer stop()
+		r := l.protected()
+		assert.Equal(t, "mg-0", r.Main.Pod)
+		assert.Equal(t, "mg-1", r.Partner.Pod)
+		assert.Equal(t, int64(1), r.Generation)
+		assert.Equal(t, "1 mg-0 run-0", l.fleet.lastServed())
+		l.fleet.with(0, func(i *instance) {
+			modes := map[string]memgraph.SyncMode{}
+			for _, r := range i.replicas {
+				modes[r.Name] = r.Mode
+			}
+			assert.Equal(t, map[string]memgraph.SyncMode{"mg_1": memgraph.StrictSync, "mg_2": memgraph.Async}, modes)
+		})
+	})
+}
+
+func TestADeletedMainIsReplacedAndComesBackAsReplica(t *testing.T) {
+	inLab(t, func(l *lab) {
+		_, stop := l.start("a")
+		defer stop()
+		l.protected()
+
+		deleted := time.Now()
+		l.lose(0)
+		r := l.within(time.Second, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" })
+		assert.Less(t, time.Since(deleted), 50*time.Millisecond, "nothing is waited for")
+		assert.Equal(t, int64(2), r.Generation)
+		assert.Equal(t, "failover", r.History[0].Kind)
+		r = l.protected()
+		assert.Equal(t, "mg-2", r.Partner.Pod)
+		assert.Equal(t, "2 mg-1 run-1", l.fleet.lastServed())
+
+		back := runningPod(0)
+		back.UID = "uid-0b"
+		l.fleet.with(0, func(i *instance) { i.err, i.id.RunID = nil, "run-0b" })
+		_, err := l.cs.CoreV1().Pods(testNamespace).Create(t.Context(), back, metav1.CreateOptions{})
+		require.NoError(t, err)
+		<-time.After(3 * time.Second)
+		l.fleet.with(0, func(i *instance) { assert.Equal(t, memgraph.RoleReplica, i.id.Role) })
+		l.fleet.with(1, func(i *instance) { assert.Len(t, i.replicas, 2) })
+		assert.Equal(t, int64(2), l.record().Generation, "its return changes nothing about MAIN")
+	})
+}
+
+func TestATerminatingMainHandsOver(t *testing.T) {
+	inLab(t, func(l *lab) {
+		_, stop := l.start("a")
+		defer stop()
+		l.protected()
+		l.updatePod(0, func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()); p.Finalizers = []string{"x/y"} })
+		r := l.within(time.Second, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" && t.Phase == memgraph.Stable })
+		assert.Equal(t, "handover", r.History[0].Kind)
+		l.fleet.with(0, func(i *instance) { assert.Equal(t, memgraph.RoleReplica, i.id.Role) })
+	})
+}
+
+func TestAReplacementThatComesAsOneUpdateIsADeadMain(t *testing.T) {
+	inLab(t, func(l *lab) {
+		_, stop := l.start("a")
+		defer stop()
+		l.protected()
+		l.fleet.with(0, func(i *instance) { i.id.RunID = "run-0b" })
+		l.updatePod(0, func(p *corev1.Pod) { p.UID = types.UID("uid-0b") })
+		l.within(50*time.Millisecond, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" })
+	})
+}
+
+func TestASuspicionIsLookedIntoBeforeItIsActedOn(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		before := l.protected()
+		c.Suspect()
+		<-time.After(time.Second)
+		assert.Equal(t, before.Generation, l.record().Generation, "MAIN answers")
+
+		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrUnreachable })
+		c.Suspect()
+		<-time.After(time.Second)
+		assert.Equal(t, before.Generation, l.record().Generation, "silence proves nothing")
+
+		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrRefused })
+		c.Suspect()
+		l.within(50*time.Millisecond, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" })
+	})
+}
+
+func TestAnAmbiguousClusterIsRefusedWithAnEvent(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.fleet.with(0, func(i *instance) { i.vertices = 3 })
+		l.fleet.with(2, func(i *instance) { i.vertices = 4 })
+		c, stop := l.start("a")
+		<-time.After(5 * time.Second)
+		assert.Zero(t, l.record().Generation, "nobody is made MAIN")
+		status := c.Status()
+		assert.Equal(t, "blocked", status.Decision)
+		assert.Contains(t, status.Reason, "mg-0 and mg-2 are both MAIN with data or replicas")
+		for i := range 3 {
+			l.fleet.with(i, func(in *instance) { assert.Equal(t, memgraph.RoleMain, in.id.Role, "nothing was touched") })
+		}
+		events, err := l.cs.EventsV1().Events("").List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		if assert.Len(t, events.Items, 1, "one Event, however often it was decided") {
+			assert.Equal(t, "Blocked", events.Items[0].Reason)
+			assert.Equal(t, testSet, events.Items[0].Regarding.Name)
+		}
+		stop()
+	})
+}
+
+func TestADamagedOrDeletedRecordIsDerivedAnew(t *testing.T) {
+	configMaps := func(l *lab) interface {
+		Get(context.Context, string, metav1.GetOptions) (*corev1.ConfigMap, error)
+		Update(context.Context, *corev1.ConfigMap, metav1.UpdateOptions) (*corev1.ConfigMap, error)
+		Delete(context.Context, string, metav1.DeleteOptions) error
+	} {
+		return l.cs.CoreV1().ConfigMaps(testNamespace)
+	}
+	for name, spoil := range map[string]func(*lab) error{
+		"damaged": func(l *lab) error {
+			cm, err := configMaps(l).Get(l.t.Context(), RecordName(testSet), metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			cm.Data[keyMainIndex] = "nine"
+			_, err = configMaps(l).Update(l.t.Context(), cm, metav1.UpdateOptions{})
+			return err
+		},
+		"deleted": func(l *lab) error {
+			return configMaps(l).Delete(l.t.Context(), RecordName(testSet), metav1.DeleteOptions{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, func(l *lab) {
+				_, stop := l.start("a")
+				defer stop()
+				l.protected()
+				l.lose(0) // so that MAIN is not the pod that a default would name
+				l.fleet.with(1, func(i *instance) { i.vertices = 7 })
+				l.protected()
+				back := runningPod(0)
+				back.UID = "uid-0b"
+				l.fleet.with(0, func(i *instance) { i.err, i.id.RunID = nil, "run-0b" })
+				_, err := l.cs.CoreV1().Pods(testNamespace).Create(t.Context(), back, metav1.CreateOptions{})
+				require.NoError(t, err)
+				<-time.After(3 * time.Second)
+
+				require.NoError(t, spoil(l))
+				synctest.Wait()
+				var r memgraph.Topology
+				store := &configMapStore{configMaps: l.cs.CoreV1().ConfigMaps(testNamespace), statefulSet: testSet}
+				for range 3000 {
+					if r, err = store.Load(t.Context()); err == nil && r.Generation > 0 {
+						break
+					}
+					<-time.After(time.Millisecond)
+				}
+				assert.Equal(t, "mg-1", r.Main.Pod)
+				assert.Equal(t, int64(3), r.Generation, "above what was ever seen")
+				l.protected()
+			})
+		})
+	}
+}
+
+func TestARecordThatSomebodyElseChangesIsDecidedAnew(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		before := l.protected()
+		records := corev1.SchemeGroupVersion.WithResource("configmaps")
+		changed := false
+		l.api.intercept(func(a clienttesting.Action) error {
+			if a.GetResource() != records || changed {
+				return nil
+			}
+			changed = true // by somebody else, between our read and our write
+			cm, err := l.cs.Tracker().Get(records, testNamespace, RecordName(testSet))
+			assert.NoError(t, err)
+			other := cm.(*corev1.ConfigMap).DeepCopy()
+			other.ResourceVersion += "0"
+			return l.cs.Tracker().Update(records, other, testNamespace)
+		})
+		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrRefused })
+		c.Suspect()
+		r := l.within(time.Second, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" })
+		assert.Equal(t, before.Generation+1, r.Generation, "one decision, made again")
+	})
+}
+
+func TestLeadershipPassesOnAtOnceWhenItIsGivenUp(t *testing.T) {
+	inLab(t, func(l *lab) {
+		first, stopFirst := l.start("a")
+		l.protected()
+		second, stopSecond := l.start("b")
+		defer stopSecond()
+		<-time.After(2 * time.Second)
+		assert.True(t, first.Status().Leading)
+		assert.False(t, second.Status().Leading)
+		assert.True(t, second.Synced(), "a follower knows what the leader knows")
+		assert.Equal(t, "mg-0", second.Status().Record.Main)
+
+		stopFirst()
+		<-time.After(2 * Defaults.RetryPeriod)
+		assert.True(t, second.Status().Leading)
+		l.lose(0)
+		l.within(50*time.Millisecond, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" })
+	})
+}
+
+func TestALeaderThatCannotRenewStopsBeforeAnotherMayBegin(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		before := l.protected()
+		l.api.intercept(func(a clienttesting.Action) error {
+			if a.GetResource().Resource == "leases" {
+				return errors.New("no route to host")
+			}
+			return nil
+		})
+		<-time.After(Defaults.RenewDeadline + 10*time.Millisecond)
+		assert.False(t, c.Status().Leading, "invariant 3")
+		l.lose(0)
+		<-time.After(time.Second)
+		assert.Equal(t, before.Generation, l.record().Generation, "it changes nothing any more")
+
+		l.api.intercept(nil)
+		l.within(Defaults.LeaseDuration+5*time.Second, "leading again, and a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" })
+	})
+}
+
+func TestAFloodOfRoutineEventsDoesNotDelayAnUrgentOne(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		l.protected()
+		handler := c.podHandler()
+		for i := range 10_000 {
+			before, after := runningPod(2), runningPod(2)
+			after.ResourceVersion = fmt.Sprint(i + 2)
+			handler.OnUpdate(before, after)
+		}
+		l.lose(0)
+		l.within(50*time.Millisecond, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" })
+	})
+}

@@ -1,0 +1,314 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"memgraph-controller/memgraph"
+)
+
+const (
+	testNamespace = "ns"
+	testSet       = "mg"
+)
+
+// newClientset is a fake API server that numbers what is written and refuses
+// stale writes, as a real one does and client-go's does not.
+func newClientset(objects ...runtime.Object) (*fake.Clientset, *versions) {
+	cs := fake.NewClientset(objects...)
+	v := &versions{tracker: cs.Tracker()}
+	cs.PrependReactor("create", "*", v.react)
+	cs.PrependReactor("update", "*", v.react)
+	cs.PrependReactor("patch", "*", v.react)
+	return cs, v
+}
+
+// versions gives every write the next resourceVersion.
+type versions struct {
+	tracker clienttesting.ObjectTracker
+
+	mu   sync.Mutex
+	last int64
+	// before is called before every write, which fails with what it returns.
+	before func(clienttesting.Action) error
+}
+
+// intercept sets what is called before every write from now on.
+func (v *versions) intercept(f func(clienttesting.Action) error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.before = f
+}
+
+func (v *versions) react(action clienttesting.Action) (bool, runtime.Object, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var err error
+	if v.before != nil {
+		if err = v.before(action); err != nil {
+			return true, nil, err
+		}
+	}
+	switch a := action.(type) {
+	case clienttesting.PatchActionImpl:
+		action, err = v.patch(a)
+	case clienttesting.UpdateActionImpl:
+		err = v.stamp(a, a.Object, true)
+	case clienttesting.CreateActionImpl:
+		err = v.stamp(a, a.Object, false)
+	}
+	if err != nil {
+		return true, nil, err
+	}
+	return clienttesting.ObjectReaction(v.tracker)(action)
+}
+
+// stamp gives object the next version; in an update it must be at the present.
+func (v *versions) stamp(action clienttesting.Action, object runtime.Object, update bool) error {
+	o, err := meta.Accessor(object)
+	if err != nil {
+		return err
+	}
+	if update {
+		if err := v.current(action, o.GetName(), o.GetResourceVersion()); err != nil {
+			return err
+		}
+	}
+	v.last++
+	o.SetResourceVersion(strconv.FormatInt(v.last, 10))
+	return nil
+}
+
+// patch is a with the next version in it, if it names the present one.
+func (v *versions) patch(a clienttesting.PatchActionImpl) (clienttesting.Action, error) {
+	var patch map[string]any
+	if err := json.Unmarshal(a.Patch, &patch); err != nil {
+		return nil, err
+	}
+	metadata, ok := patch["metadata"].(map[string]any)
+	if !ok {
+		metadata = map[string]any{}
+		patch["metadata"] = metadata
+	}
+	if revision, ok := metadata["resourceVersion"].(string); ok {
+		if err := v.current(a, a.Name, revision); err != nil {
+			return nil, err
+		}
+	}
+	v.last++
+	metadata["resourceVersion"] = strconv.FormatInt(v.last, 10)
+	var err error
+	a.Patch, err = json.Marshal(patch)
+	return a, err
+}
+
+// current returns a Conflict unless the stored object is at revision.
+func (v *versions) current(action clienttesting.Action, name, revision string) error {
+	stored, err := v.tracker.Get(action.GetResource(), action.GetNamespace(), name)
+	if err != nil {
+		return err
+	}
+	o, err := meta.Accessor(stored)
+	if err != nil {
+		return err
+	}
+	if is := o.GetResourceVersion(); is != revision {
+		return apierrors.NewConflict(action.GetResource().GroupResource(), name, fmt.Errorf("it is at %s, not %s", is, revision))
+	}
+	return nil
+}
+
+// statefulSet is one that asks for three pods.
+func statefulSet() *appsv1.StatefulSet {
+	return &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: testSet},
+		Spec: appsv1.StatefulSetSpec{
+			Replicas: new(int32(3)), ServiceName: testSet,
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": testSet}},
+		},
+	}
+}
+
+// runningPod is a pod of that StatefulSet, ready.
+func runningPod(index int) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: testNamespace, Name: memgraph.PodName(testSet, index), Labels: map[string]string{"app": testSet},
+			UID: types.UID(fmt.Sprintf("uid-%d", index)), ResourceVersion: "1",
+		},
+		Spec: corev1.PodSpec{Subdomain: testSet, Containers: []corev1.Container{{Name: "memgraph"}}},
+		Status: corev1.PodStatus{
+			PodIP:      fmt.Sprintf("10.0.0.%d", index),
+			Conditions: []corev1.PodCondition{{Type: corev1.ContainersReady, Status: corev1.ConditionTrue}},
+			ContainerStatuses: []corev1.ContainerStatus{{
+				Name: "memgraph", ContainerID: "process://c1", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			}},
+		},
+	}
+}
+
+// fleet is a set of Memgraphs by Bolt address, with no data but what replication
+// says of itself. It is every interface through which the controller talks to
+// instances, and the gateway.
+type fleet struct {
+	mu        sync.Mutex
+	instances map[string]*instance
+	served    []string
+	parked    int64
+}
+
+type instance struct {
+	id       memgraph.Identity
+	err      error // answers every question
+	vertices int64
+	replicas []memgraph.Replica
+	asked    int
+}
+
+// newFleet has as many empty MAINs as there are pods.
+func newFleet(pods int) *fleet {
+	f := &fleet{instances: map[string]*instance{}}
+	for i := range pods {
+		f.instances[fmt.Sprintf("10.0.0.%d:7687", i)] = &instance{
+			id: memgraph.Identity{Role: memgraph.RoleMain, RunID: fmt.Sprintf("run-%d", i)},
+		}
+	}
+	return f
+}
+
+// with changes the instance of pod i.
+func (f *fleet) with(i int, change func(*instance)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f.instances[fmt.Sprintf("10.0.0.%d:7687", i)])
+}
+
+func (f *fleet) at(addr string, do func(*instance) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i, ok := f.instances[addr]
+	if !ok {
+		return memgraph.ErrRefused
+	}
+	i.asked++
+	if i.err != nil {
+		return i.err
+	}
+	return do(i)
+}
+
+func (f *fleet) Identify(_ context.Context, addr string) (id memgraph.Identity, err error) {
+	err = f.at(addr, func(i *instance) error { id = i.id; return nil })
+	return id, err
+}
+
+func (f *fleet) Listens(context.Context, string) error { return nil }
+
+func (f *fleet) Replicas(_ context.Context, addr string) (rs []memgraph.Replica, err error) {
+	err = f.at(addr, func(i *instance) error {
+		if i.id.Role != memgraph.RoleMain {
+			return memgraph.ErrNotMain
+		}
+		rs = append(rs, i.replicas...)
+		return nil
+	})
+	return rs, err
+}
+
+func (f *fleet) StorageInfo(_ context.Context, addr string) (s memgraph.StorageInfo, err error) {
+	err = f.at(addr, func(i *instance) error { s.Vertices = i.vertices; return nil })
+	return s, err
+}
+
+func (f *fleet) Version(_ context.Context, addr string) (memgraph.Version, error) {
+	return memgraph.Version{Major: 3, Minor: 12}, f.at(addr, func(*instance) error { return nil })
+}
+
+func (f *fleet) Promote(_ context.Context, addr string) error {
+	return f.at(addr, func(i *instance) error { i.id.Role, i.replicas = memgraph.RoleMain, nil; return nil })
+}
+
+func (f *fleet) Demote(_ context.Context, addr string) error {
+	return f.at(addr, func(i *instance) error { i.id.Role, i.replicas = memgraph.RoleReplica, nil; return nil })
+}
+
+func (f *fleet) SealEpoch(_ context.Context, addr string) error {
+	return f.at(addr, func(*instance) error { return nil })
+}
+
+func (f *fleet) Register(_ context.Context, main string, r memgraph.Registration) error {
+	return f.at(main, func(i *instance) error {
+		i.replicas = append(i.replicas, memgraph.Replica{Name: r.Name, Address: r.Address, Mode: r.Mode, Status: memgraph.StatusReady})
+		return nil
+	})
+}
+
+func (f *fleet) Drop(_ context.Context, main, name string) error {
+	return f.at(main, func(i *instance) error {
+		var kept []memgraph.Replica
+		for _, r := range i.replicas {
+			if r.Name != name {
+				kept = append(kept, r)
+			}
+		}
+		i.replicas = kept
+		return nil
+	})
+}
+
+func (f *fleet) Park(generation int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.parked = max(f.parked, generation)
+}
+
+func (f *fleet) Serve(pod, _, runID string, generation int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.served = append(f.served, fmt.Sprintf("%d %s %s", generation, pod, runID))
+}
+
+// lastServed is what the gateway was told last.
+func (f *fleet) lastServed() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.served) == 0 {
+		return ""
+	}
+	return f.served[len(f.served)-1]
+}
+
+// newController is one over cs and f, with the given identity.
+func newController(t *testing.T, identity string, cs *fake.Clientset, f *fleet) *Controller {
+	t.Helper()
+	cfg := Defaults
+	cfg.Namespace, cfg.StatefulSet, cfg.Identity, cfg.RegisterBy = testNamespace, testSet, identity, ByIP
+	c, err := New(cfg, Dependencies{
+		Urgent: cs, Routine: cs, Prober: f, Asker: f, Roles: f, Registrations: f, Forget: func(string) {}, Switch: f,
+		Log:        slog.New(slog.NewTextHandler(testLog(t), &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Registerer: prometheus.NewRegistry(),
+	})
+	require.NoError(t, err)
+	return c
+}
+
+// testLog is where a failed test shows what the controller logged.
+func testLog(t *testing.T) io.Writer { return t.Output() }

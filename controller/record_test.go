@@ -1,0 +1,183 @@
+package controller
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"memgraph-controller/memgraph"
+)
+
+func topology() memgraph.Topology {
+	return memgraph.Topology{
+		Main:       memgraph.Member{Pod: "mg-1", Index: 1, UID: "uid-1", IP: "10.0.0.1", RunID: "run-1"},
+		Partner:    memgraph.Member{Pod: "mg-0", Index: 0, UID: "uid-0", IP: "10.0.0.0", RunID: "run-0"},
+		Generation: 8, Phase: memgraph.Stable, InSync: true,
+		History: []memgraph.Change{{
+			When: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), Generation: 8, Kind: "failover",
+			From: "mg-0", To: "mg-1", Reason: "because", Stages: map[string]float64{"promoted": 3.5}, Leader: "a",
+		}},
+	}
+}
+
+func changing() memgraph.Topology {
+	t := topology()
+	t.Pending = &memgraph.Pending{From: t.Partner, Kind: "failover", Reason: "because", Started: t.History[0].When}
+	t.Partner, t.InSync, t.Phase = memgraph.Member{}, false, memgraph.FailingOver
+	return t
+}
+
+// data is t as a ConfigMap holds it.
+func data(t *testing.T, topology memgraph.Topology) map[string]string {
+	t.Helper()
+	encoded, err := encodeRecord(topology)
+	require.NoError(t, err)
+	out := map[string]string{}
+	for key, value := range encoded {
+		if value != nil {
+			out[key] = *value
+		}
+	}
+	return out
+}
+
+func TestARecordSurvivesARoundTrip(t *testing.T) {
+	for _, want := range []memgraph.Topology{topology(), changing()} {
+		got, err := decodeRecord(testSet, data(t, want))
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+}
+
+func TestADamagedRecordNamesTheKeyAndKeepsTheGeneration(t *testing.T) {
+	for name, c := range map[string]struct {
+		key, value string
+		generation int64
+	}{
+		"an index that is no number":       {keyMainIndex, "one", 8},
+		"a missing index":                  {keyMainIndex, "", 8},
+		"a generation that is no number":   {keyGeneration, "many", 0},
+		"a phase that nobody knows":        {keyPhase, "Resting", 8},
+		"a partner that is no number":      {keyPartnerIndex, "x", 8},
+		"in sync, maybe":                   {keyInSync, "maybe", 8},
+		"a history that is no JSON":        {keyHistory, "[", 8},
+		"a pending change in a stable one": {keyPending, "{}", 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := data(t, topology())
+			d[c.key] = c.value
+			got, err := decodeRecord(testSet, d)
+			require.Error(t, err)
+			assert.Contains(t, err.Error(), c.key)
+			assert.Equal(t, memgraph.Topology{Generation: c.generation}, got, "nothing of a damaged record is used")
+		})
+	}
+	_, err := decodeRecord(testSet, nil)
+	assert.Error(t, err)
+}
+
+func TestAnInvalidRecordIsNotWritten(t *testing.T) {
+	broken := topology()
+	broken.Partner = broken.Main
+	_, err := encodeRecord(broken)
+	assert.ErrorContains(t, err, "partner")
+}
+
+func newStore(t *testing.T) *configMapStore {
+	t.Helper()
+	cs, _ := newClientset()
+	return &configMapStore{configMaps: cs.CoreV1().ConfigMaps(testNamespace), statefulSet: testSet}
+}
+
+func TestTheStoreComparesAndSets(t *testing.T) {
+	s := newStore(t)
+	none, err := s.Load(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, none)
+
+	first, err := s.Put(t.Context(), topology())
+	require.NoError(t, err)
+	assert.NotEmpty(t, first.Revision)
+	_, err = s.Put(t.Context(), topology())
+	require.ErrorIs(t, err, ErrConflict, "it exists by now")
+
+	next := first
+	next.Generation, next.InSync = 9, false
+	second, err := s.Put(t.Context(), next)
+	require.NoError(t, err)
+	_, err = s.Put(t.Context(), next)
+	require.ErrorIs(t, err, ErrConflict, "it has changed since it was read")
+
+	got, err := s.Load(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, second, got)
+}
+
+func TestARecordThatIsDeletedMeanwhileIsAConflict(t *testing.T) {
+	s := newStore(t)
+	first, err := s.Put(t.Context(), topology())
+	require.NoError(t, err)
+	require.NoError(t, s.configMaps.Delete(t.Context(), RecordName(testSet), metav1.DeleteOptions{}))
+	_, err = s.Put(t.Context(), first)
+	assert.ErrorIs(t, err, ErrConflict)
+}
+
+func TestKeysThatNoLongerHoldAreRemovedAndThoseOfOthersStay(t *testing.T) {
+	s := newStore(t)
+	first, err := s.Put(t.Context(), changing())
+	require.NoError(t, err)
+	cm, err := s.configMaps.Get(t.Context(), RecordName(testSet), metav1.GetOptions{})
+	require.NoError(t, err)
+	cm.Labels["team"], cm.Data["note"] = "graph", "hands off"
+	cm, err = s.configMaps.Update(t.Context(), cm, metav1.UpdateOptions{})
+	require.NoError(t, err)
+
+	settled := topology()
+	settled.Revision = cm.ResourceVersion
+	require.NotEqual(t, first.Revision, settled.Revision)
+	_, err = s.Put(t.Context(), settled)
+	require.NoError(t, err)
+	cm, err = s.configMaps.Get(t.Context(), RecordName(testSet), metav1.GetOptions{})
+	require.NoError(t, err)
+	want := data(t, settled)
+	want["note"] = "hands off"
+	assert.Equal(t, want, maps.Clone(cm.Data))
+	assert.Equal(t, "graph", cm.Labels["team"])
+}
+
+func TestADamagedRecordIsToldFromNone(t *testing.T) {
+	s := newStore(t)
+	_, err := s.Put(t.Context(), topology())
+	require.NoError(t, err)
+	cm, err := s.configMaps.Get(t.Context(), RecordName(testSet), metav1.GetOptions{})
+	require.NoError(t, err)
+	cm.Data[keyMainIndex] = "?"
+	cm, err = s.configMaps.Update(t.Context(), cm, metav1.UpdateOptions{})
+	require.NoError(t, err)
+
+	got, err := s.Load(t.Context())
+	require.ErrorIs(t, err, ErrDamaged)
+	assert.Equal(t, memgraph.Topology{Generation: 8, Revision: cm.ResourceVersion}, got)
+}
+
+func TestTheNewestRecordWinsHoweverItArrives(t *testing.T) {
+	at := func(generation int64, revision string) memgraph.Topology {
+		return memgraph.Topology{Generation: generation, Revision: revision}
+	}
+	var r recordCache
+	assert.True(t, r.offer(at(1, "9")))
+	assert.False(t, r.offer(at(1, "9")), "the same again")
+	assert.False(t, r.offer(at(1, "8")), "an echo of an earlier write")
+	assert.True(t, r.offer(at(1, "10")), "versions are numbers")
+	assert.True(t, r.offer(at(3, "20")))
+	assert.False(t, r.offer(at(2, "30")), "a generation never goes back")
+	assert.Equal(t, at(3, "20"), r.latest())
+	r.raise(5)
+	assert.Equal(t, int64(5), r.highest())
+	assert.False(t, r.offer(at(4, "40")))
+	assert.True(t, r.offer(at(6, "41")))
+}
