@@ -23,8 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const whoQuery = "WHO"
 
 // process is a Memgraph as far as the gateway can tell: it logs everybody in
-// and answers its role. Connections that open with other than Bolt are read to
-// their end, and then get everything back.
+// and answers its role. What opens like TLS is echoed, and what opens like HTTP
+// gets everything back once it has ended.
 type process struct {
 	addr     string
 	listener net.Listener
@@ -111,6 +111,10 @@ func (p *process) open() int {
 func (p *process) serve(c net.Conn) error {
 	var first [4]byte
 	if _, err := io.ReadFull(c, first[:]); err != nil {
+		return err
+	}
+	if first[0] == 0x16 {
+		_, err := io.Copy(c, io.MultiReader(bytes.NewReader(first[:]), c))
 		return err
 	}
 	if first != bolt.Magic {
@@ -236,12 +240,19 @@ func dialGateway(t testing.TB, g *Gateway) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// login opens a session through g, for which it may have to wait.
+// open logs the client in, for which it may have to wait.
+func (c *client) open() (err error) {
+	if c.Client, err = bolt.Open(c.conn, bolt.Auth{}, "test/1"); err != nil {
+		_ = c.conn.Close()
+	}
+	return err
+}
+
+// login opens a session through g.
 func login(t testing.TB, g *Gateway) (*client, error) {
 	t.Helper()
-	c := dialGateway(t, g)
-	b, err := bolt.Open(c, bolt.Auth{}, "test/1")
-	return &client{b, c}, err
+	c := &client{conn: dialGateway(t, g)}
+	return c, c.open()
 }
 
 // who is the run_id of the process that the client is connected to.
@@ -262,15 +273,12 @@ type loggingIn struct {
 
 func loginLater(t testing.TB, g *Gateway) *loggingIn {
 	t.Helper()
-	l := &loggingIn{done: make(chan struct{})}
-	conn := dialGateway(t, g)
+	l := &loggingIn{client: &client{conn: dialGateway(t, g)}, done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
-		var b *bolt.Client
-		b, l.err = bolt.Open(conn, bolt.Auth{}, "test/1")
-		l.client = &client{b, conn}
+		l.err = l.client.open()
 	}()
-	t.Cleanup(func() { _ = conn.Close(); <-l.done })
+	t.Cleanup(func() { _ = l.client.conn.Close(); <-l.done })
 	return l
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -186,7 +187,12 @@ func TestAFloodIsResetOnceTheRefusalsAreTooMany(t *testing.T) {
 		dialGateway(t, g)
 	}
 	waitFor(t, "all to be accepted", func() bool { return g.Status().Sessions == 1+maxTurnedAway })
-	assertCut(t, dialGateway(t, g))
+	c, err := net.Dial("tcp", g.Addr().String())
+	if err == nil {
+		_, err = c.Read(make([]byte, 1))
+		require.NoError(t, c.Close())
+	}
+	assert.ErrorIs(t, err, syscall.ECONNRESET)
 	assert.EqualValues(t, 1, count()["refused_total overloaded"])
 }
 
@@ -253,7 +259,7 @@ func TestASlowClientHoldsUpNobody(t *testing.T) {
 	g := startGateway(t, nil)
 	g.Serve("memgraph-0", p.addr, "x", 1)
 	slow := dialGateway(t, g)
-	_, err := slow.Write(append([]byte("GET "), bytes.Repeat([]byte("x"), 32<<20)...))
+	_, err := slow.Write(append([]byte("GET "), bytes.Repeat([]byte("x"), 16<<20)...))
 	require.NoError(t, err)
 	require.NoError(t, slow.CloseWrite())
 	waitFor(t, "bytes on their way back", func() bool {

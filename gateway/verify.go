@@ -81,23 +81,26 @@ func (v *verifier) attend(ctx context.Context, t *target) {
 // follow verifies t over one link after the other until ctx ends.
 func (v *verifier) follow(ctx context.Context, t *target) {
 	for ctx.Err() == nil {
-		err := v.hold(ctx, t)
+		lost, err := v.hold(ctx, t)
 		if ctx.Err() != nil {
 			return
 		}
 		v.log.Debug("verification failed", "generation", t.generation, "pod", t.pod, "err", err)
 		v.shut(t.generation, err)
+		if lost {
+			v.reports.Go(func() { v.cfg.Lost(t.addr, t.generation) })
+		}
 		sleep(ctx, v.pause(err))
 	}
 }
 
 // hold verifies t over one link until that breaks, or until new connections
-// fail while it does not. It returns which.
-func (v *verifier) hold(ctx context.Context, t *target) error {
+// fail while it does not. It returns why, and whether a MAIN was lost by it.
+func (v *verifier) hold(ctx context.Context, t *target) (lost bool, why error) {
 	l, err := openLink(ctx, t.addr, v.cfg.Auth, v.cfg.DialTimeout)
 	if err != nil {
 		v.count(err)
-		return err
+		return false, err
 	}
 	defer l.close()
 	select {
@@ -107,10 +110,7 @@ func (v *verifier) hold(ctx context.Context, t *target) error {
 	for err == nil {
 		err = v.round(l, t)
 	}
-	if l.confirmed && ctx.Err() == nil && !errors.Is(err, errSuspect) {
-		v.reports.Go(func() { v.cfg.Lost(t.addr, t.generation) })
-	}
-	return err
+	return l.confirmed && !errors.Is(err, errSuspect), err
 }
 
 // round asks once, and rests until it is time to ask again.

@@ -129,7 +129,7 @@ func TestAMainThatStaysSilentIsLost(t *testing.T) {
 
 // A listener that is gone while the link still works is no loss, but no MAIN for
 // clients either.
-func TestClientsArePorkedWhileConnectionsAreRefused(t *testing.T) {
+func TestClientsAreParkedWhileConnectionsAreRefused(t *testing.T) {
 	p := startProcess(t, "main", "x")
 	g, losses := startReporting(t, func(c *Config) { c.VerifyInterval = time.Hour })
 	g.Serve("memgraph-0", p.addr, "x", 1)
