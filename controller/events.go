@@ -7,6 +7,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"memgraph-controller/memgraph"
+	"memgraph-controller/reconcile"
 )
 
 // podHandler turns what the pod informer tells into keys (invariant 1).
@@ -31,10 +32,7 @@ func (c *Controller) onPod(before, after any) {
 		return // no pod of ours, or nothing that could be read
 	}
 	if gone := e.before; gone != nil && (e.after == nil || gone.UID != e.after.UID || gone.Container != e.after.Container) {
-		c.seen.forget(gone.UID, e.after)
-		if gone.IP != "" {
-			c.deps.Forget(gone.Addr())
-		}
+		c.ended(*gone, e.after)
 	}
 	term := c.term.Load()
 	if term == nil {
@@ -49,6 +47,20 @@ func (c *Controller) onPod(before, after any) {
 			return
 		}
 	}
+}
+
+// ended forgets what is kept about a process that is no more; after is its pod, if
+// that goes on with another.
+func (c *Controller) ended(gone memgraph.Pod, after *memgraph.Pod) {
+	c.seen.forget(gone.UID, after)
+	if gone.IP != "" {
+		c.deps.Forget(gone.Addr())
+	}
+	alive := map[string]bool{}
+	for _, p := range c.pods() {
+		alive[reconcile.BreakerKey(p)] = true
+	}
+	c.breakers.Retain(alive)
 }
 
 // podOf reads an informer's object, unwrapped from the tombstone that stands for

@@ -128,32 +128,54 @@ func (t *term) examine(ctx context.Context, record memgraph.Topology) {
 }
 
 // syncPod looks at one pod and makes the steps that concern it. MAIN's key also
-// stands for registrations without a pod.
+// stands for registrations without a pod. A pod that all went well with is
+// looked at again by and by, one that failed when its back-off says so.
 func (t *term) syncPod(ctx context.Context, name string) error {
 	pod, ok := t.pod(name)
 	if !ok {
 		return nil
 	}
-	again := t.c.cfg.ObserveInterval
-	defer func() { t.routine.queue.AddAfter(name, again) }()
-
-	errs := []error{t.observe(ctx, pod)}
+	observed := t.observe(ctx, pod)
 	record := t.c.record.latest()
 	s := t.c.snapshot(record)
 	if plan := failover.Decide(s); !plan.Idle() {
 		t.urgent.add(clusterKey, s.Now)
 	}
-	steps := stepsOn(pod, record, reconcile.Diff(s))
-	if len(steps) == 0 {
-		if !record.InSync {
-			again = unsettledAgain
-		}
-		return errors.Join(errs...)
+	steps := reconcile.Diff(s)
+	if pod.UID == record.Main.UID {
+		t.spread(steps, s.Now)
 	}
-	again = unsettledAgain
+	err := errors.Join(observed, t.carryOut(ctx, stepsOn(pod, record, steps)))
+	if err != nil {
+		return err
+	}
+	again := t.c.cfg.ObserveInterval
+	if len(steps) > 0 || !record.InSync {
+		again = unsettledAgain
+	}
+	t.routine.queue.AddAfter(name, again)
+	return nil
+}
+
+// spread has the pods looked at that MAIN's list calls for steps on, unless they
+// are waiting for another try.
+func (t *term) spread(steps []reconcile.Step, now time.Time) {
+	for _, step := range steps {
+		if name := step.Pod.Name; name != "" && t.routine.queue.NumRequeues(name) == 0 {
+			t.routine.add(name, now)
+		}
+	}
+}
+
+// carryOut makes steps, and has MAIN asked for what came of them.
+func (t *term) carryOut(ctx context.Context, steps []reconcile.Step) error {
+	if len(steps) == 0 {
+		return nil
+	}
 	results := t.executor.Execute(ctx, steps)
 	t.c.news.reconciled(results)
-	t.routine.add(record.Main.Pod, time.Now()) // it lists what changed
+	t.routine.add(steps[0].Main.Name, time.Now())
+	var errs []error
 	for _, r := range results {
 		if r.Err != nil && !errors.Is(r.Err, reconcile.ErrBreakerOpen) {
 			errs = append(errs, fmt.Errorf("%s: %w", r.Step, r.Err))

@@ -130,6 +130,13 @@ func TestDecideOnAClusterWithoutRecord(t *testing.T) {
 	}
 }
 
+func TestANewClusterGetsItsFirstTwoPodsAsMainAndPartner(t *testing.T) {
+	p := Decide(fresh())
+	assert.Equal(t, "mg-0", p.Record.Main.Pod)
+	assert.Equal(t, "mg-1", p.Record.Partner.Pod)
+	assert.False(t, p.Record.InSync)
+}
+
 func TestARunningClusterIsAdoptedWithItsPartner(t *testing.T) {
 	s := healthy(func(s *memgraph.Snapshot) { s.Topology = memgraph.Topology{Revision: "9"} })
 	p := Decide(s)
@@ -169,6 +176,7 @@ func TestDecideOnThePartner(t *testing.T) {
 		{"partner refuses connections", healthy(reached(1, memgraph.Refused)), LosePartner, "", false},
 		{"partner terminating", healthy(terminating(1)), LosePartner, "", false},
 		{"partner says main", healthy(role(1, memgraph.RoleMain)), LosePartner, "", false},
+		{"partner says main and was never in sync", healthy(role(1, memgraph.RoleMain), notInSync), Nothing, "", false},
 		{"partner silent", healthy(reached(1, memgraph.Silent)), Nothing, "", false},
 
 		{"in sync, listed as invalid", healthy(listed(1, func(r *memgraph.Replica) { r.Status = memgraph.StatusInvalid })), UnsyncPartner, "mg-1", false},

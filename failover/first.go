@@ -53,7 +53,8 @@ func first(s memgraph.Snapshot) Plan {
 }
 
 // begin is the first record. In an adopted cluster the replica that MAIN ships
-// to synchronously is the partner; it is in sync once it was confirmed.
+// to synchronously is the partner, in a new one the next pod after MAIN; it is
+// in sync once it was confirmed.
 func begin(s memgraph.Snapshot, kind Kind, main memgraph.Pod, why string) Plan {
 	next := memgraph.Topology{
 		Main: main.Member(), Generation: s.Floor + 1, Phase: memgraph.Stable,
@@ -61,7 +62,8 @@ func begin(s memgraph.Snapshot, kind Kind, main memgraph.Pod, why string) Plan {
 	}
 	for _, p := range s.Pods {
 		r, ok := s.Registration(main, p)
-		if ok && r.Mode.Synchronous() && r.InStep() && p.Fit() && p.Answers(memgraph.RoleReplica) {
+		follows := ok && r.Mode.Synchronous() && r.InStep() && p.Fit() && p.Answers(memgraph.RoleReplica)
+		if follows || kind == Bootstrap && p.Index != main.Index {
 			next.Partner = p.Member()
 			break
 		}

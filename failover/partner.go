@@ -12,8 +12,8 @@ import (
 //	partner | it                                            | plan
 //	none    | another replica is async, in step and fit     | AssignPartner, lowest ordinal
 //	        |                                               | Nothing
-//	some    | gone, restarted, refuses, terminating, MAIN,  | LosePartner
-//	        | or diverged                                   |
+//	some    | gone, restarted, refuses, terminating,        | LosePartner
+//	        | diverged, or MAIN though it was in sync       |
 //	in sync | not registered synchronously, or not ready    | UnsyncPartner
 //	not     | registered synchronously, in step and answers | ConfirmPartner
 //	any     |                                               | Nothing
@@ -68,7 +68,7 @@ func lost(s memgraph.Snapshot, p memgraph.Pod, exists bool) string {
 		return fmt.Sprintf("partner %s refuses connections", m.Pod)
 	case p.Instance.Reach == memgraph.Answered && !p.Is(m):
 		return fmt.Sprintf("partner %s has restarted", m.Pod)
-	case p.Answers(memgraph.RoleMain):
+	case s.Topology.InSync && p.Answers(memgraph.RoleMain):
 		return fmt.Sprintf("partner %s says that it is MAIN", m.Pod)
 	case p.Instance.Diverged:
 		return fmt.Sprintf("partner %s has diverged", m.Pod)
