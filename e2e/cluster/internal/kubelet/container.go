@@ -3,6 +3,7 @@ package kubelet
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -80,6 +81,7 @@ func (c *container) again(exitCode int32) bool {
 
 // live runs the process once and returns when the node has noticed its end.
 func (c *container) live(ctx context.Context) corev1.ContainerStateTerminated {
+	_ = os.Remove(Container{Dir: c.pod.dir}.ControlSocket()) // a killed process has left it
 	proc, err := c.pod.agent.host.Start(c.command)
 	if err != nil {
 		return c.ended(corev1.ContainerStateTerminated{

@@ -63,6 +63,16 @@ func (a *Agent) LoseVolume(ctx context.Context, name string) error {
 	return nil
 }
 
+// Name is the pod's namespace and name.
+func (a *Agent) Name(name string) (namespace, pod string, err error) {
+	p, err := a.find(name)
+	if err != nil {
+		return "", "", err
+	}
+	namespace, pod, _ = strings.Cut(p.key, "/")
+	return namespace, pod, nil
+}
+
 // ControlSocket is the one that Container.ControlSocket named to the pod's
 // newest incarnation.
 func (a *Agent) ControlSocket(name string) (string, error) {

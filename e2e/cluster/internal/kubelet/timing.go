@@ -9,7 +9,8 @@ import (
 // the default, which is that of a real kubelet.
 type Timing struct {
 	// Relist is the period at which a node looks for started and ended
-	// containers; each node has its own phase. Default 1 s, pleg's period.
+	// containers; each node has its own phase. Default 1.1 s: pleg pauses 1 s,
+	// and a relist takes a while.
 	Relist time.Duration
 	// Create is what a pod's sandbox takes, and each container again. Default
 	// 150 ms, containerd with runc on two busy cores.
@@ -38,7 +39,7 @@ func (t Timing) withDefaults() Timing {
 			*d = v
 		}
 	}
-	set(&t.Relist, time.Second)
+	set(&t.Relist, 1100*time.Millisecond)
 	set(&t.Create, 150*time.Millisecond)
 	set(&t.CleanUp, 700*time.Millisecond)
 	set(&t.BackOffCap, time.Second)

@@ -1,0 +1,183 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"memgraph-controller/e2e/cluster/internal/process"
+)
+
+const (
+	readyPoll = 20 * time.Millisecond
+	// readyTimeout bounds the API server's start: 3 to 6 s on two cores, and as
+	// much again for etcd's recovery and a busy machine, several times over.
+	readyTimeout = time.Minute
+	// logTail is how much of a program's log goes into an error, in bytes.
+	logTail = 2000
+)
+
+// controllers are those that the product and its manifests need.
+var controllers = []string{
+	"serviceaccount-controller", "serviceaccount-token-controller", "root-ca-certificate-publisher-controller",
+	"namespace-controller", "garbage-collector-controller", "pod-garbage-collector-controller",
+	"statefulset-controller", "deployment-controller", "replicaset-controller", "disruption-controller",
+	"persistentvolume-binder-controller", "persistentvolumeclaim-protection-controller",
+}
+
+// controlPlane is etcd, the API server and the controllers on one address.
+type controlPlane struct {
+	host  *process.Host
+	dir   string
+	ip    string
+	creds *credentials
+	bin   map[tool]string
+
+	mu  sync.Mutex
+	api *process.Process
+}
+
+// start returns when the API server is ready and pods can be created.
+func (p *controlPlane) start(ctx context.Context) error {
+	if _, err := p.run(etcd, p.etcdArgs()); err != nil {
+		return err
+	}
+	if err := p.creds.kubeconfig(p.adminKubeconfig(), p.server(), p.creds.adminToken, metav1.NamespaceDefault); err != nil {
+		return err
+	}
+	// The controllers wait for the API server themselves.
+	if _, err := p.run(controllerManager, p.controllerArgs()); err != nil {
+		return err
+	}
+	return p.startAPI(ctx)
+}
+
+// startAPI starts the API server and returns when it is ready.
+func (p *controlPlane) startAPI(ctx context.Context) error {
+	api, err := p.run(apiServer, p.apiArgs())
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.api = api
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	client, err := kubernetes.NewForConfig(p.config())
+	if err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	return poll(ctx, "API server ready", func(ctx context.Context) error {
+		select {
+		case <-api.Done():
+			return fmt.Errorf("%w: %s", errGaveUp, p.tail(apiServer))
+		default:
+		}
+		return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+	})
+}
+
+func (p *controlPlane) apiProcess() *process.Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.api
+}
+
+func (p *controlPlane) adminKubeconfig() string { return filepath.Join(p.dir, "admin.kubeconfig") }
+
+func (p *controlPlane) server() string { return "https://" + p.ip + ":6443" }
+
+// config is the administrator's, without a rate limit.
+func (p *controlPlane) config() *rest.Config {
+	return &rest.Config{
+		Host:            p.server(),
+		BearerToken:     p.creds.adminToken,
+		TLSClientConfig: rest.TLSClientConfig{CAFile: p.creds.certificate},
+		QPS:             -1,
+	}
+}
+
+func (p *controlPlane) run(t tool, args []string) (*process.Process, error) {
+	proc, err := p.host.Start(process.Spec{
+		Path: p.bin[t], Args: args, Dir: p.dir, Log: p.logFile(t),
+		Env: []string{"HOME=" + p.dir, "PATH=/usr/bin:/bin"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.name, err)
+	}
+	return proc, nil
+}
+
+func (p *controlPlane) etcdArgs() []string {
+	client, peer := "http://"+p.ip+":2379", "http://"+p.ip+":2380"
+	return []string{
+		"--name=e2e", "--data-dir=" + filepath.Join(p.dir, "etcd"), "--log-level=warn",
+		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=e2e=" + peer,
+	}
+}
+
+// apiArgs: loopback addresses cannot be endpoints, hence no reconciler; nodes
+// have no conditions that anybody would turn into taints.
+func (p *controlPlane) apiArgs() []string {
+	return []string{
+		"--etcd-servers=http://" + p.ip + ":2379", "--bind-address=" + p.ip, "--advertise-address=" + p.ip, "--secure-port=6443",
+		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16",
+		"--tls-cert-file=" + p.creds.certificate, "--tls-private-key-file=" + p.creds.key,
+		"--token-auth-file=" + p.creds.tokens, "--authorization-mode=RBAC",
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + p.creds.accountKey, "--service-account-signing-key-file=" + p.creds.accountKey,
+		"--disable-admission-plugins=TaintNodesByCondition", "--profiling=false",
+	}
+}
+
+func (p *controlPlane) controllerArgs() []string {
+	return []string{
+		"--kubeconfig=" + p.adminKubeconfig(), "--leader-elect=false", "--secure-port=0",
+		"--root-ca-file=" + p.creds.certificate, "--service-account-private-key-file=" + p.creds.accountKey,
+		"--controllers=" + strings.Join(controllers, ","),
+	}
+}
+
+func (p *controlPlane) logFile(t tool) string { return filepath.Join(p.dir, "logs", t.name+".log") }
+
+// tail is the end of the program's log.
+func (p *controlPlane) tail(t tool) string {
+	b, err := os.ReadFile(p.logFile(t))
+	if err != nil {
+		return err.Error()
+	}
+	return string(bytes.TrimSpace(b[max(0, len(b)-logTail):]))
+}
+
+// errGaveUp in a polled function's error ends the polling.
+var errGaveUp = errors.New("ended by itself")
+
+// poll calls fn until it returns nil or ctx ends; what it returned last is in
+// the error.
+func poll(ctx context.Context, what string, fn func(context.Context) error) error {
+	for {
+		err := fn(ctx)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, errGaveUp) || ctx.Err() != nil {
+			return fmt.Errorf("await %s: %w", what, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("await %s: %w", what, err)
+		case <-time.After(readyPoll):
+		}
+	}
+}
