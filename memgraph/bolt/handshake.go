@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // HandshakeSize is what a client opens with, in bytes: the magic and four
@@ -79,16 +80,14 @@ func (h Handshake) Append(b []byte) []byte {
 // nothing matches. Source: Memgraph v3.12 bolt/v1/states/handshake.hpp:62-125.
 func (h Handshake) Choose(offered []Version) (v Version, ok bool) {
 	for _, p := range h {
-		span := int(p.Range)
+		span := p.Range
 		if p.Major == 0 || p.Minor == 0 {
 			span = 0
 		}
-		for minor := int(p.Minor); minor >= max(0, int(p.Minor)-span); minor-- {
-			want := Version{Major: p.Major, Minor: byte(minor)}
-			for _, o := range offered {
-				if o == want && o != (Version{}) {
-					return o, true
-				}
+		for step := range min(int(span), int(p.Minor)) + 1 {
+			want := Version{Major: p.Major, Minor: p.Minor - byte(step)}
+			if want != (Version{}) && slices.Contains(offered, want) {
+				return want, true
 			}
 		}
 	}

@@ -1,0 +1,49 @@
+# Everything is a Go command; see `make help`.
+SHELL := /bin/bash
+GO ?= go
+IMAGE ?= memgraph-controller:latest
+# The e2e suite takes minutes, and the control plane five more the first time.
+TIMEOUT ?= 25m
+PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
+
+.DEFAULT_GOAL := help
+.PHONY: build test race e2e demo bench lint fmt cover image help
+
+build: ## build .bin/memgraph-controller
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o .bin/memgraph-controller .
+
+test: ## run all tests: units, then failovers on a real API server
+	$(GO) test -race -timeout=$(TIMEOUT) $(PACKAGES)
+	$(GO) test -race -timeout=$(TIMEOUT) -v ./e2e
+
+race: ## run the unit tests five times each under the race detector
+	$(GO) test -race -count=5 -timeout=$(TIMEOUT) $(PACKAGES)
+
+e2e: ## run the timing suite alone and print its table
+	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v ./e2e
+
+demo: ## watch two failovers on an embedded cluster: nothing to install
+	$(GO) run ./e2e/demo
+
+bench: ## run the benchmarks; they print ratios, not absolutes
+	$(GO) test -run='^$$' -bench=. -benchmem $(PACKAGES)
+
+lint: ## gofmt, vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt'd:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) build -C e2e/tools -o $(CURDIR)/.bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	.bin/staticcheck ./...
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+cover: ## show the coverage of the unit tests
+	@mkdir -p .bin
+	$(GO) test -race -coverprofile=.bin/cover.out -timeout=$(TIMEOUT) $(PACKAGES)
+	$(GO) tool cover -func=.bin/cover.out | tail -n 1
+
+image: ## build the container image (needs Docker)
+	docker build -f deploy/Dockerfile -t $(IMAGE) .
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

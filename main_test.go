@@ -1,0 +1,368 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "memgraph-controller"
+
+// imports is who may import whom of our packages and of the libraries that are
+// kept to one place. A package may import what its row names and the standard
+// library; a name ending in /... stands for all below it.
+//
+// memgraph imports memgraph/bolt because the Neo4j driver drops the run_id by
+// which a restarted instance is told from the one it replaced.
+var imports = map[string]struct{ ours, others []string }{
+	".":                     {ours: []string{"controller", "gateway", "memgraph", "memgraph/bolt"}, others: []string{"k8s.io/...", "github.com/spf13/...", "github.com/prometheus/client_golang/...", "golang.org/x/sync/..."}},
+	"controller":            {ours: []string{"failover", "reconcile", "memgraph"}, others: []string{"k8s.io/...", "github.com/prometheus/client_golang/..."}},
+	"failover":              {ours: []string{"memgraph"}},
+	"reconcile":             {ours: []string{"memgraph"}, others: []string{"github.com/sony/gobreaker/v2"}},
+	"memgraph":              {ours: []string{"memgraph/bolt"}, others: []string{"github.com/neo4j/neo4j-go-driver/..."}},
+	"memgraph/bolt":         {},
+	"memgraph/memgraphtest": {ours: []string{"memgraph/bolt", "memgraph/memgraphtest/..."}},
+	"gateway":               {ours: []string{"memgraph/bolt"}, others: []string{"github.com/prometheus/client_golang/..."}},
+}
+
+// pure packages decide: no network, no files, no log.
+var pure = map[string][]string{
+	"failover":  {"net", "net/...", "os", "os/...", "log", "log/..."},
+	"reconcile": {"net", "net/...", "os", "os/...", "log", "log/..."},
+}
+
+// The caps. A function that holds its decision table in a comment may be longer;
+// in tests a table does not count.
+const (
+	maxFunction     = 60
+	maxTestFunction = 100
+	maxFile         = 500
+	maxTestFile     = 800
+	maxParameters   = 5
+	maxResults      = 3
+	maxMethods      = 4
+	maxFields       = 16
+	maxNesting      = 3
+)
+
+func TestTheTopLevelIsTheDesignCards(t *testing.T) {
+	allowed := []string{
+		"main.go", "main_test.go", "controller", "failover", "reconcile", "memgraph", "gateway", "e2e", "deploy",
+		"go.mod", "go.sum", "Makefile", "README.md", "LICENSE",
+	}
+	entries, err := os.ReadDir(".")
+	require.NoError(t, err)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") {
+			assert.Contains(t, allowed, e.Name())
+		}
+	}
+}
+
+func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {
+	for pkg, imported := range directImports(t) {
+		row, found := rowOf(pkg)
+		if !found {
+			assert.True(t, strings.HasPrefix(pkg, "e2e"), "package %s has no row in the table", pkg)
+			continue
+		}
+		for _, path := range imported {
+			ours, isOurs := strings.CutPrefix(path, module+"/")
+			switch {
+			case isOurs:
+				assert.True(t, matches(row.ours, ours), "%s imports %s", pkg, path)
+			case strings.Contains(strings.Split(path, "/")[0], "."):
+				assert.True(t, matches(row.others, path), "%s imports %s", pkg, path)
+			default:
+				assert.False(t, matches(pure[pkg], path), "%s imports %s", pkg, path)
+			}
+		}
+	}
+}
+
+// rowOf is a package's row in the table, or that of the package it is below.
+func rowOf(pkg string) (row struct{ ours, others []string }, found bool) {
+	for ; ; pkg = filepath.Dir(pkg) {
+		if row, found = imports[pkg]; found {
+			return row, true
+		}
+		if !strings.Contains(pkg, "/") {
+			return row, false
+		}
+	}
+}
+
+// directImports are the imports of every package of ours, tests left out.
+func directImports(t *testing.T) map[string][]string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	list := exec.CommandContext(ctx, "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
+	var stderr bytes.Buffer
+	list.Stderr = &stderr
+	out, err := list.Output()
+	require.NoError(t, err, "%s", &stderr)
+	found := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		name := "."
+		if words[0] != module {
+			name = strings.TrimPrefix(words[0], module+"/")
+		}
+		found[name] = words[1:]
+	}
+	require.Greater(t, len(found), 8, "the list is not empty by mistake")
+	return found
+}
+
+func matches(patterns []string, path string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		prefix, below := strings.CutSuffix(p, "/...")
+		return path == prefix || below && strings.HasPrefix(path, prefix+"/")
+	})
+}
+
+func TestCodeKeepsItsCaps(t *testing.T) {
+	files := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && strings.HasPrefix(d.Name(), ".") {
+			return filepath.SkipDir
+		}
+		if !d.IsDir() && strings.HasSuffix(path, ".go") {
+			files++
+			checkFile(t, path)
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Greater(t, files, 50, "the walk is not empty by mistake")
+}
+
+func checkFile(t *testing.T, path string) {
+	t.Helper()
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
+	require.NoError(t, err)
+	c := checker{t: t, fset: fset, test: strings.HasSuffix(path, "_test.go"), methods: methodsOf(t, filepath.Dir(path))}
+	limit := maxFile
+	if c.test {
+		limit = maxTestFile
+	}
+	assert.LessOrEqual(t, fset.Position(file.End()).Line, limit, "%s: lines", path)
+	ast.Inspect(file, c.visit)
+}
+
+// checker checks the declarations of one file.
+type checker struct {
+	t       *testing.T
+	fset    *token.FileSet
+	test    bool
+	methods map[string]bool // types that have some
+}
+
+func (c *checker) atMost(limit, is int, n ast.Node, what, name string) {
+	assert.LessOrEqual(c.t, is, limit, "%s: %s of %s", c.fset.Position(n.Pos()), what, name)
+}
+
+func (c *checker) visit(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.FuncDecl:
+		c.function(n)
+	case *ast.TypeSpec:
+		switch x := n.Type.(type) {
+		case *ast.InterfaceType:
+			c.atMost(maxMethods, x.Methods.NumFields(), n, "methods", n.Name.Name)
+		case *ast.StructType:
+			if c.methods[n.Name.Name] && !c.test {
+				c.atMost(maxFields, x.Fields.NumFields(), n, "fields", n.Name.Name)
+			}
+		}
+	}
+	return true
+}
+
+func (c *checker) function(f *ast.FuncDecl) {
+	lines := c.lines(f)
+	limit := maxFunction
+	if c.test {
+		limit = maxTestFunction
+		lines -= c.tableLines(f)
+	}
+	c.atMost(limit, lines, f, "lines", f.Name.Name)
+	c.atMost(maxParameters, f.Type.Params.NumFields(), f, "parameters", f.Name.Name)
+	c.atMost(maxResults, f.Type.Results.NumFields(), f, "results", f.Name.Name)
+	if f.Body != nil {
+		c.atMost(maxNesting, nesting(f.Body), f, "nesting", f.Name.Name)
+	}
+	if !f.Name.IsExported() || c.test {
+		return
+	}
+	for _, p := range f.Type.Params.List {
+		if id, ok := p.Type.(*ast.Ident); ok {
+			assert.NotEqual(c.t, "bool", id.Name, "%s: %s takes a bool: two names tell more", c.fset.Position(f.Pos()), f.Name.Name)
+		}
+	}
+}
+
+func (c *checker) lines(n ast.Node) int {
+	return c.fset.Position(n.End()).Line - c.fset.Position(n.Pos()).Line + 1
+}
+
+// tableLines is the length of f's longest composite literal.
+func (c *checker) tableLines(f *ast.FuncDecl) (longest int) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		if literal, ok := n.(*ast.CompositeLit); ok {
+			longest = max(longest, c.lines(literal))
+		}
+		return true
+	})
+	return longest
+}
+
+// nesting is how deep control statements stand in each other below n. An else-if
+// is no deeper than its if, and a function literal begins anew.
+func nesting(n ast.Node) int {
+	deepest := 0
+	var walk func(ast.Node, int)
+	walk = func(n ast.Node, depth int) {
+		deepest = max(deepest, depth)
+		ast.Inspect(n, func(x ast.Node) bool {
+			if x == n {
+				return true
+			}
+			switch x := x.(type) {
+			case *ast.FuncLit:
+				walk(x.Body, 0)
+			case *ast.IfStmt:
+				for _, branch := range branches(x) {
+					walk(branch, depth+1)
+				}
+			case *ast.ForStmt, *ast.RangeStmt, *ast.SwitchStmt, *ast.TypeSwitchStmt, *ast.SelectStmt:
+				walk(x, depth+1)
+			default:
+				return true
+			}
+			return false
+		})
+	}
+	walk(n, 0)
+	return deepest
+}
+
+// branches are the blocks of an if, of the ifs that follow an else, and of the
+// last else.
+func branches(s *ast.IfStmt) []ast.Node {
+	blocks := []ast.Node{s.Body}
+	switch other := s.Else.(type) {
+	case *ast.IfStmt:
+		return append(blocks, branches(other)...)
+	case *ast.BlockStmt:
+		return append(blocks, other)
+	}
+	return blocks
+}
+
+func TestNestingIsCounted(t *testing.T) {
+	for body, want := range map[string]int{
+		"x()":                            0,
+		"if a { x() }":                   1,
+		"if a { x() } else if b { x() }": 1,
+		"for { if a { x() } }":           2,
+		"for { switch a { case b: if c { x() } } }":    3,
+		"for { if a { go func() { for { x() } }() } }": 2,
+		"for { if a { x() } else { for { x() } } }":    3,
+	} {
+		file, err := parser.ParseFile(token.NewFileSet(), "", "package p\nfunc f() {"+body+"}", 0)
+		require.NoError(t, err)
+		assert.Equal(t, want, nesting(file.Decls[0].(*ast.FuncDecl).Body), body)
+	}
+}
+
+// methodsOf are the types of a directory's package that have methods.
+func methodsOf(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	require.NoError(t, err)
+	for _, path := range paths {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv == nil {
+				continue
+			}
+			receiver := f.Recv.List[0].Type
+			if star, ok := receiver.(*ast.StarExpr); ok {
+				receiver = star.X
+			}
+			if id, ok := receiver.(*ast.Ident); ok {
+				found[id.Name] = true
+			}
+		}
+	}
+	return found
+}
+
+// Flags that are wrong or contradict each other refuse to start, and say which.
+func TestWrongFlagsRefuseToStart(t *testing.T) {
+	kubeconfig := filepath.Join(t.TempDir(), "config")
+	require.NoError(t, os.WriteFile(kubeconfig, []byte(`
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+contexts: [{name: c, context: {cluster: c, namespace: ns}}]
+current-context: c
+`), 0o600))
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"--lease-duration=4s"}, "--lease-duration: 4s is too short; use more than --lease-renew-deadline"},
+		{[]string{"--gateway-listen=7687"}, "--gateway-listen: address 7687: missing port in address; use host:port or :port"},
+		{[]string{"--http-listen=x"}, "--http-listen: "},
+		{[]string{"--gateway-max-sessions=0"}, "--gateway-max-sessions: use more than 0"},
+		{[]string{"--gateway-max-parked=9", "--gateway-max-sessions=8"}, "--gateway-max-parked: 9 is more than --gateway-max-sessions, 8"},
+		{[]string{"--register-by=guess"}, `--register-by: unknown value "guess"; use name or ip`},
+		{[]string{"--user-file=u"}, "--user-file, --password-file: only one of them is given"},
+		{[]string{"--user-file=/none", "--password-file=/none"}, "--user-file: open /none"},
+		{[]string{"--log-level=loud"}, `--log-level: unknown value "loud"; use debug, info, warn or error`},
+		{[]string{"--shutdown-delay=-1s"}, "--shutdown-delay: -1s is negative"},
+		{[]string{"--no-such-flag"}, "unknown flag: --no-such-flag"},
+		{[]string{"an-argument"}, "unknown command"},
+		{[]string{"--kubeconfig=/none"}, "--kubeconfig: "},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			args := append([]string{"run", "--kubeconfig=" + kubeconfig}, c.args...)
+			err := run(t.Context(), args, &bytes.Buffer{}, &bytes.Buffer{})
+			require.Error(t, err)
+			assert.Contains(t, err.Error(), c.says)
+		})
+	}
+}
+
+func TestEveryFlagIsExplained(t *testing.T) {
+	var help bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"run", "--help"}, &help, &help))
+	for _, flag := range []string{"--statefulset", "--gateway-listen", "--lease-duration", "--user-file"} {
+		assert.Contains(t, help.String(), flag)
+	}
+	var version bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"version"}, &version, &version))
+	assert.Contains(t, version.String(), "memgraph-controller")
+}
