@@ -38,22 +38,24 @@ func (g *Gateway) turnAway(_ context.Context, s *session) ending {
 
 // sniff reads the first bytes of s; if there are none to carry, s ends.
 func (s *session) sniff(within time.Duration) ending {
-	head, err := sniff(s.client, within)
+	s.head, s.why = sniff(s.client, within)
 	switch {
-	case errors.Is(err, errUnknownProtocol):
+	case errors.Is(s.why, errUnknownProtocol):
 		return endUnknown
-	case isTimeout(err):
+	case isTimeout(s.why):
 		return endSlow
-	case err != nil:
+	case s.why != nil:
 		return endLeft
 	}
-	s.head = head
 	return ""
 }
 
 // pass waits until s may connect, and returns to what; else nil and the ending
 // that is left for s.
 func (g *Gateway) pass(ctx context.Context, s *session, place *ticket, expires time.Time) (*incarnation, ending) {
+	if ctx.Err() != nil {
+		return nil, endDraining
+	}
 	if !g.gate.wait(place) {
 		return nil, endOverloaded
 	}
@@ -84,13 +86,14 @@ func (g *Gateway) park(ctx context.Context, s *session, place *ticket, expires t
 	if main == nil {
 		main = g.gate.withdraw(place)
 	}
-	if left != nil {
+	switch {
+	case left != nil:
 		how = unparkedGone
 		if main != nil {
 			g.gate.leave()
 			main = nil
 		}
-	} else if main != nil {
+	case main != nil:
 		how = unparkedServed
 	}
 	g.metrics.unpark(how, time.Since(began))
@@ -134,19 +137,18 @@ func (g *Gateway) attach(ctx context.Context, s *session, main *incarnation) end
 	s.cutUnless(g.gate.main.Load())
 
 	backend, err := g.connect(dialling, s, tie)
+	if err != nil && tie.broken() == nil && ctx.Err() == nil {
+		g.metrics.dialErrors.Inc()
+		g.verifier.suspect(main, err)
+	}
 	g.gate.leave()
 	if err != nil {
-		if tie.broken() == nil && ctx.Err() == nil {
-			g.metrics.dialErrors.Inc()
-			g.verifier.suspect(main, err)
-		}
 		return ""
 	}
 	defer func() { _ = backend.Close() }()
 	g.sessions.move(s, stateRelaying)
 	s.count(g.metrics, toMain, int64(len(s.head)))
-	err = relay(s.client, backend, func(to direction, n int64) { s.count(g.metrics, to, n) })
-	g.log.Debug("relay ended", "session", s.id, "err", err)
+	s.why = relay(s.client, backend, func(to direction, n int64) { s.count(g.metrics, to, n) })
 	switch tie.broken() {
 	case errReplaced:
 		return endReplaced
@@ -176,8 +178,7 @@ func (g *Gateway) connect(ctx context.Context, s *session, tie *bond) (*net.TCPC
 	return backend, nil
 }
 
-// refuse tells a client why, where there is something to tell. Errors are the
-// client's: it has left.
+// refuse tells a client why, where there is something to tell.
 func (g *Gateway) refuse(s *session, how ending) ending {
 	var f bolt.Failure
 	switch how {
@@ -195,7 +196,6 @@ func (g *Gateway) refuse(s *session, how ending) ending {
 		return how
 	}
 	g.sessions.move(s, stateRefusing)
-	err := refuse(s.client, s.head, f)
-	g.log.Debug("session refused", "session", s.id, "reason", how, "err", err)
+	s.why = refuse(s.client, s.head, f)
 	return how
 }

@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,12 +33,13 @@ type process struct {
 	running  sync.WaitGroup
 	links    atomic.Int64 // control links that have logged in, ever
 
-	mu      sync.Mutex
-	role    string
-	runID   string
-	refused *bolt.Failure // what logins get
-	held    chan struct{} // the role is answered once it is closed
-	conns   map[net.Conn]bool
+	mu       sync.Mutex
+	role     string
+	runID    string
+	password string        // of any user; none if empty
+	held     chan struct{} // the role is answered once it is closed
+	deaf     chan struct{} // no connection is accepted before it is closed
+	conns    map[net.Conn]bool
 }
 
 func startProcess(t testing.TB, role, runID string) *process {
@@ -58,6 +61,12 @@ func (p *process) listen(t testing.TB, addr string) {
 			c, err := l.Accept()
 			if err != nil {
 				return
+			}
+			p.mu.Lock()
+			deaf := p.deaf
+			p.mu.Unlock()
+			if deaf != nil {
+				<-deaf
 			}
 			p.hold(c)
 			p.running.Go(func() {
@@ -90,6 +99,12 @@ func (p *process) set(change func(*process)) {
 // kill ends the process as SIGKILL would: its connections are reset.
 func (p *process) kill() {
 	_ = p.listener.Close()
+	p.set(func(p *process) {
+		if p.deaf != nil {
+			close(p.deaf)
+			p.deaf = nil
+		}
+	})
 	p.resetAll()
 	p.running.Wait()
 }
@@ -154,7 +169,7 @@ func (p *process) serve(c net.Conn) error {
 
 func (p *process) reply(c net.Conn, m bolt.Message, query string) error {
 	p.mu.Lock()
-	role, runID, held, refused := p.role, p.runID, p.held, p.refused
+	role, runID, held, password := p.role, p.runID, p.held, p.password
 	p.mu.Unlock()
 	answers := []bolt.Message{bolt.Success{}}
 	switch m := m.(type) {
@@ -166,8 +181,8 @@ func (p *process) reply(c net.Conn, m bolt.Message, query string) error {
 		}
 		answers = []bolt.Message{bolt.Success{Meta: map[string]any{"server": "Neo4j/v5.11.0 compatible", "connection_id": "bolt-1"}}}
 	case bolt.Logon:
-		if refused != nil {
-			answers = []bolt.Message{*refused}
+		if password != "" && m.Auth["credentials"] != password {
+			answers = []bolt.Message{bolt.Failure{Code: "Memgraph.ClientError.Security.Unauthenticated", Message: "Authentication failure"}}
 		}
 	case bolt.Run:
 		answers = []bolt.Message{bolt.Success{Meta: map[string]any{"fields": []any{"answer"}}}}
@@ -287,4 +302,22 @@ func (l *loggingIn) wait(t testing.TB) *client {
 	<-l.done
 	require.NoError(t, l.err)
 	return l.client
+}
+
+// vanish leaves new connections without an answer, by not accepting them and
+// filling the queue of those that the kernel accepts.
+func (p *process) vanish(t testing.TB) {
+	t.Helper()
+	raw, err := p.listener.(*net.TCPListener).SyscallConn()
+	require.NoError(t, err)
+	p.set(func(p *process) { p.deaf = make(chan struct{}) })
+	require.NoError(t, raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }))
+	require.NoError(t, err)
+	for err == nil {
+		var c net.Conn
+		if c, err = net.DialTimeout("tcp", p.addr, 50*time.Millisecond); err == nil {
+			t.Cleanup(func() { _ = c.Close() })
+		}
+	}
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }

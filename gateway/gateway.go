@@ -153,8 +153,8 @@ func (g *Gateway) receive(ctx context.Context, client *net.TCPConn) {
 	lead := g.carry
 	switch beyond := g.sessions.len() - int64(g.cfg.MaxSessions); {
 	case beyond >= maxTurnedAway:
-		reset(client)
 		g.metrics.end(endOverloaded)
+		reset(client)
 		return
 	case beyond >= 0:
 		lead = g.turnAway
@@ -164,7 +164,10 @@ func (g *Gateway) receive(ctx context.Context, client *net.TCPConn) {
 	g.sessions.running.Go(func() {
 		defer g.sessions.remove(s)
 		defer func() { _ = client.Close() }()
-		g.metrics.end(lead(ctx, s))
+		how := lead(ctx, s)
+		g.metrics.end(how)
+		g.log.Debug("session ended", "session", s.id, "client", client.RemoteAddr(), "how", how, "err", s.why,
+			"took_ms", time.Since(s.since).Milliseconds(), "to_main", s.toMain.Load(), "to_client", s.toClient.Load())
 	})
 }
 

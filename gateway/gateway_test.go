@@ -210,3 +210,45 @@ func announce(g *Gateway, of []*process, r *rand.Rand, highest *atomic.Int64) {
 		}
 	}
 }
+
+// A session that was let through just before the switch, and comes to its bond
+// after the sweep for it, sees that itself.
+func TestALateSessionIsNotTiedToAReplacedMain(t *testing.T) {
+	p := startProcess(t, "main", "x")
+	g := startGateway(t, func(c *Config) { c.VerifyInterval = time.Hour })
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	waitForState(t, g, Serving)
+	place := newTicket()
+	require.True(t, g.gate.wait(place))
+	main := <-place.admitted
+	g.Park(2)
+	waitFor(t, "the link to be closed", func() bool { return p.open() == 0 })
+
+	s := g.sessions.add(dialGateway(t, g))
+	defer g.sessions.remove(s)
+	assert.Equal(t, ending(""), g.attach(t.Context(), s, main), "it may be parked again")
+	assert.Zero(t, s.toMain.Load(), "invariant 1")
+	assert.Zero(t, g.gate.attaching)
+}
+
+// The old MAIN's host is gone: connections to it neither succeed nor fail. That
+// must not delay those who could be connected to the new one: invariant 4.
+func TestASwitchDoesNotWaitForConnectionsToAVanishedHost(t *testing.T) {
+	p, next := startProcess(t, "main", "x"), startProcess(t, "main", "y")
+	g := startGateway(t, func(c *Config) { c.DialTimeout, c.VerifyInterval = time.Minute, time.Hour })
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	waitForState(t, g, Serving)
+	p.vanish(t)
+	var clients []*loggingIn
+	for range DefaultMaxAttaching + 4 {
+		clients = append(clients, loginLater(t, g))
+	}
+	waitFor(t, "all places to be taken", func() bool { return g.sessions.in(stateAttaching) == DefaultMaxAttaching })
+	began := time.Now()
+	g.Park(2)
+	g.Serve("memgraph-1", next.addr, "y", 2)
+	for _, c := range clients {
+		c.wait(t)
+	}
+	assert.Less(t, time.Since(began), 5*time.Second)
+}

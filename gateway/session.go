@@ -40,6 +40,7 @@ type session struct {
 	since  time.Time
 	state  sessionState
 	head   []byte // read from the client, and not relayed yet
+	why    error  // what its connections failed with, if they did
 	bond   atomic.Pointer[bond]
 
 	toMain, toClient atomic.Int64 // bytes relayed

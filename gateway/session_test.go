@@ -279,6 +279,23 @@ func TestASlowClientHoldsUpNobody(t *testing.T) {
 	waitFor(t, "the slow one to be cut", func() bool { return g.Status().Sessions == 1 })
 }
 
+func TestAHandshakeThatEndsDuringTheDrain(t *testing.T) {
+	p := startProcess(t, "main", "x")
+	g, err := New(Config{Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx) }()
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	waitForState(t, g, Serving)
+	c := &client{conn: dialGateway(t, g)}
+	waitFor(t, "a session", func() bool { return g.Status().Sessions == 1 })
+	stop()
+	waitForState(t, g, Draining)
+	assert.ErrorContains(t, c.open(), codeDraining)
+	require.NoError(t, <-done)
+}
+
 func TestDraining(t *testing.T) {
 	p := startProcess(t, "main", "x")
 	r := prometheus.NewPedanticRegistry()

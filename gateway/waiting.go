@@ -20,7 +20,7 @@ func (g *gate) wait(t *ticket) bool {
 	switch {
 	case t.before:
 		t.place = g.waiting.PushFront(t)
-	case g.waiting.Len() >= g.maxWaiting && !g.freeLocked():
+	case g.waiting.Len() >= g.maxWaiting:
 		return false
 	default:
 		t.place = g.waiting.PushBack(t)
@@ -50,10 +50,8 @@ func (g *gate) leave() {
 	g.admitLocked()
 }
 
-func (g *gate) freeLocked() bool { return g.open && g.attaching < g.maxAttaching }
-
 func (g *gate) admitLocked() {
-	for g.freeLocked() && g.waiting.Len() > 0 {
+	for g.open && g.attaching < g.maxAttaching && g.waiting.Len() > 0 {
 		t := g.waiting.Remove(g.waiting.Front()).(*ticket)
 		t.place, t.before = nil, true
 		g.attaching++
