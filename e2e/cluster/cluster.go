@@ -105,13 +105,7 @@ func (c *Cluster) start(ctx context.Context, cache string, bin map[tool]string, 
 	if c.client, err = kubernetes.NewForConfig(c.Config()); err != nil {
 		return fmt.Errorf("make client: %w", err)
 	}
-	if err := c.startAgent(ctx, o); err != nil {
-		return err
-	}
-	return poll(ctx, "default ServiceAccount", func(ctx context.Context) error {
-		_, err := c.client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
-		return err
-	})
+	return c.startAgent(ctx, o)
 }
 
 func (c *Cluster) startAgent(ctx context.Context, o Options) error {

@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 )
 
 const (
+	// readyPoll is far below the second or so that each program takes.
 	readyPoll = 20 * time.Millisecond
 	// readyTimeout bounds the API server's start: 3 to 6 s on two cores, and as
 	// much again for etcd's recovery and a busy machine, several times over.
@@ -47,19 +47,22 @@ type controlPlane struct {
 	api *process.Process
 }
 
-// start returns when the API server is ready and pods can be created.
+// start returns when the API server is ready and the controllers work.
 func (p *controlPlane) start(ctx context.Context) error {
 	if _, err := p.run(etcd, p.etcdArgs()); err != nil {
+		return err
+	}
+	if err := p.startAPI(ctx); err != nil {
 		return err
 	}
 	if err := p.creds.kubeconfig(p.adminKubeconfig(), p.server(), p.creds.adminToken, metav1.NamespaceDefault); err != nil {
 		return err
 	}
-	// The controllers wait for the API server themselves.
-	if _, err := p.run(controllerManager, p.controllerArgs()); err != nil {
+	proc, err := p.run(controllerManager, p.controllerArgs())
+	if err != nil {
 		return err
 	}
-	return p.startAPI(ctx)
+	return p.await(ctx, controllerManager, proc, "/api/v1/namespaces/default/serviceaccounts/default")
 }
 
 // startAPI starts the API server and returns when it is ready.
@@ -71,20 +74,31 @@ func (p *controlPlane) startAPI(ctx context.Context) error {
 	p.mu.Lock()
 	p.api = api
 	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
+	return p.await(ctx, apiServer, api, "/readyz")
+}
+
+// await returns when the API server can serve path, or with the program's last
+// words if that has ended.
+func (p *controlPlane) await(ctx context.Context, t tool, proc *process.Process, path string) error {
 	client, err := kubernetes.NewForConfig(p.config())
 	if err != nil {
 		return fmt.Errorf("make client: %w", err)
 	}
-	return poll(ctx, "API server ready", func(ctx context.Context) error {
-		select {
-		case <-api.Done():
-			return fmt.Errorf("%w: %s", errGaveUp, p.tail(apiServer))
-		default:
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		err := client.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Error()
+		if err == nil {
+			return nil
 		}
-		return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-	})
+		select {
+		case <-proc.Done():
+			return fmt.Errorf("await %s: it has ended: %s", t.name, p.tail(t))
+		case <-ctx.Done():
+			return fmt.Errorf("await %s: %w", t.name, err)
+		case <-time.After(readyPoll):
+		}
+	}
 }
 
 func (p *controlPlane) apiProcess() *process.Process {
@@ -158,26 +172,4 @@ func (p *controlPlane) tail(t tool) string {
 		return err.Error()
 	}
 	return string(bytes.TrimSpace(b[max(0, len(b)-logTail):]))
-}
-
-// errGaveUp in a polled function's error ends the polling.
-var errGaveUp = errors.New("ended by itself")
-
-// poll calls fn until it returns nil or ctx ends; what it returned last is in
-// the error.
-func poll(ctx context.Context, what string, fn func(context.Context) error) error {
-	for {
-		err := fn(ctx)
-		if err == nil {
-			return nil
-		}
-		if errors.Is(err, errGaveUp) || ctx.Err() != nil {
-			return fmt.Errorf("await %s: %w", what, err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("await %s: %w", what, err)
-		case <-time.After(readyPoll):
-		}
-	}
 }

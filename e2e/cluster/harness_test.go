@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,11 +64,12 @@ func begin(ctx context.Context, bin string) (beginning, func() error, error) {
 		return beginning{}, nil, err
 	}
 	b := beginning{Dir: c.lease.dir, Subnet: c.lease.subnet}
-	err = poll(ctx, "process", func(context.Context) error {
-		b.Pod, _, err = c.Process("lone")
-		return err
-	})
-	return b, c.Stop, err
+	for b.Pod == 0 && ctx.Err() == nil {
+		if b.Pod, _, err = c.Process("lone"); err != nil {
+			<-time.After(time.Millisecond)
+		}
+	}
+	return b, c.Stop, ctx.Err()
 }
 
 // startHarness returns another process that runs a cluster beside the shared

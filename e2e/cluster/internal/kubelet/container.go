@@ -94,7 +94,7 @@ func (c *container) live(ctx context.Context) corev1.ContainerStateTerminated {
 
 	var probes sync.WaitGroup
 	probing, stopProbing := context.WithCancel(ctx)
-	sick := make(chan struct{}, 2)
+	sick := make(chan struct{}, 1)
 	if sleepUntil(c.pod.ending.alive, c.pod.node.relist.next(time.Now())) && !isDone(proc) {
 		c.running(id, proc)
 		probes.Go(func() { c.probe(probing, proc, sick) })
