@@ -65,6 +65,7 @@ func (t *term) settle(l *lane, key string, err error) {
 
 // syncFailover reads the record, asks those it names, decides, and acts.
 func (t *term) syncFailover(ctx context.Context, received time.Time) error {
+	taken := time.Now()
 	record, err := t.load(ctx)
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func (t *term) syncFailover(ctx context.Context, received time.Time) error {
 		return context.Cause(ctx)
 	}
 	plan := failover.Decide(t.c.snapshot(record))
-	plan.Seen = received
+	plan.Seen, plan.Taken = received, taken
 	t.c.news.decided(plan)
 	switch plan.Kind {
 	case failover.Nothing:

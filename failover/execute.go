@@ -78,6 +78,7 @@ type Report struct {
 
 // Stages in the order in which they happen, as they are named in the history.
 const (
+	StageQueued     = "queued"
 	StageDecided    = "decided"
 	StageRecorded   = "recorded"
 	StageDemoted    = "demoted"
@@ -102,7 +103,7 @@ const (
 // decided on again; 3 and 6 only note it. Whatever ends ctx ends it between two
 // statements.
 func Execute(ctx context.Context, p Plan, e Effects) (Report, error) {
-	r := Report{Record: p.Record, Stages: map[string]time.Duration{}, seen: p.Seen}
+	r := Report{Record: p.Record, Stages: map[string]time.Duration{StageQueued: p.Taken.Sub(p.Seen)}, seen: p.Seen}
 	r.done(StageDecided)
 	if p.Idle() {
 		return r, nil
@@ -171,7 +172,7 @@ func (e Effects) serve(t memgraph.Topology) {
 func (r *Report) settled(leader string) memgraph.Topology {
 	t := r.Record
 	c := memgraph.Change{
-		When: t.Pending.Started, Generation: t.Generation, Kind: t.Pending.Kind,
+		When: t.Pending.Started, Seen: r.seen, Generation: t.Generation, Kind: t.Pending.Kind,
 		From: t.Pending.From.Pod, To: t.Main.Pod, Reason: t.Pending.Reason,
 		Stages: map[string]float64{}, Leader: leader,
 	}

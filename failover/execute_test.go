@@ -105,7 +105,7 @@ func (w *world) watch() {
 
 func (w *world) execute(ctx context.Context) (Plan, Report, error) {
 	p := Decide(w.s)
-	p.Seen = time.Now()
+	p.Seen, p.Taken = time.Now(), time.Now()
 	r, err := Execute(ctx, p, Effects{Store: w, Roles: w, Registrar: w, Switch: w, Leader: "a"})
 	return p, r, err
 }
@@ -118,7 +118,7 @@ func TestAFailoverGoesInItsOneSafeOrder(t *testing.T) {
 		"put 8 FailingOver mg-1", "park 8", "promote mg-1", "serve 8 mg-1 run-1",
 		"seal 10.0.0.1:7687", "register mg-2 on mg-1", "put 8 Stable mg-1",
 	}, w.log)
-	for _, stage := range []string{StageDecided, StageRecorded, StagePromoted, StageServed, StageSealed, StageRegistered} {
+	for _, stage := range []string{StageQueued, StageDecided, StageRecorded, StagePromoted, StageServed, StageSealed, StageRegistered} {
 		assert.Contains(t, r.Stages, stage)
 	}
 	require.Len(t, w.s.Topology.History, 1)

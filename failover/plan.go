@@ -58,8 +58,9 @@ type Plan struct {
 	Promote *memgraph.Pod
 	// Register are the replicas for the new MAIN to take over: the fence.
 	Register []memgraph.Pod
-	// Seen is when the event that led to this plan was received.
-	Seen time.Time
+	// Seen is when the event that led to this plan was received, Taken when it
+	// left its queue.
+	Seen, Taken time.Time
 }
 
 // Idle reports whether the plan changes nothing.

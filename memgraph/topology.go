@@ -67,13 +67,16 @@ type Pending struct {
 
 // Change is one entry of the history.
 type Change struct {
+	// When is when the change was decided on, Seen when the event was received
+	// that led to it.
 	When       time.Time `json:"when"`
+	Seen       time.Time `json:"seen,omitzero"`
 	Generation int64     `json:"generation"`
 	Kind       string    `json:"kind"`
 	From       string    `json:"from,omitempty"`
 	To         string    `json:"to"`
 	Reason     string    `json:"reason"`
-	// Stages are milliseconds since the event that caused the change was seen.
+	// Stages are milliseconds from Seen to the end of each stage.
 	Stages map[string]float64 `json:"stages,omitempty"`
 	Leader string             `json:"leader,omitempty"`
 }
