@@ -95,7 +95,7 @@ func (p *controlPlane) await(ctx context.Context, t tool, proc *process.Process,
 		case <-proc.Done():
 			return fmt.Errorf("await %s: it has ended: %s", t.name, p.tail(t))
 		case <-ctx.Done():
-			return fmt.Errorf("await %s: %w", t.name, err)
+			return fmt.Errorf("await %s: %w: %w", t.name, ctx.Err(), err)
 		case <-time.After(readyPoll):
 		}
 	}

@@ -12,6 +12,9 @@
 //     says otherwise.
 //  4. A fault is in effect when its call returns.
 //
+// Programs and runs are kept in the user's cache directory, or where the
+// environment's MEMGRAPH_CONTROLLER_CACHE says.
+//
 // Limits: pods reach each other by IP only (no DNS, and Services have no
 // endpoints: EndpointSlices refuse loopback addresses); only images that
 // Options names can run; nothing is isolated or limited.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,13 +17,15 @@ import (
 )
 
 // The figures in these tests are invariant 3's, as seen on three kubelets with
-// containerd; upper bounds leave room for a busy machine.
+// containerd. Lower bounds are exact; upper ones leave room for a busy machine,
+// except of medians.
 
 func TestKilledProcessIsRestartedInPlace(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
 	s.run(1, nil)
 	before := s.ready("db-0")
+	var unready, restored []time.Duration
 	for i := range 5 {
 		// Kills fall on any phase of the relist, and outside of the back-off.
 		<-time.After(2*time.Second + rand.N(time.Second))
@@ -30,11 +33,8 @@ func TestKilledProcessIsRestartedInPlace(t *testing.T) {
 		require.NoError(t, shared.Kill(t.Context(), s.pod("db-0")))
 		_, noticed := s.await("db-0", isNotReady)
 		after, ready := s.await("db-0", readyAfter(before))
-		t.Logf("kill %d: not ready after %v, ready after %v", i, noticed.Sub(killed), ready.Sub(killed))
+		unready, restored = append(unready, noticed.Sub(killed)), append(restored, ready.Sub(killed))
 
-		assert.Less(t, noticed.Sub(killed), 1500*time.Millisecond)
-		assert.Greater(t, ready.Sub(killed), time.Second)
-		assert.Less(t, ready.Sub(killed), 3*time.Second)
 		c := after.Status.ContainerStatuses[0]
 		assert.Equal(t, int32(i+1), c.RestartCount)
 		assert.Equal(t, int32(137), c.LastTerminationState.Terminated.ExitCode)
@@ -43,6 +43,14 @@ func TestKilledProcessIsRestartedInPlace(t *testing.T) {
 		before = after
 	}
 	assert.Equal(t, 6, s.starts(before), "the volume is kept")
+
+	slices.Sort(unready)
+	slices.Sort(restored)
+	t.Logf("killed to not ready: %v; to ready again: %v", unready, restored)
+	assert.Greater(t, unready[0], 150*time.Millisecond)
+	assert.Less(t, unready[2], 1300*time.Millisecond)
+	assert.Greater(t, restored[0], 1200*time.Millisecond)
+	assert.Less(t, restored[2], 2700*time.Millisecond)
 }
 
 func TestCrashLoopBacksOff(t *testing.T) {
@@ -50,7 +58,11 @@ func TestCrashLoopBacksOff(t *testing.T) {
 	s := newSpace(t)
 	s.run(1, func(spec *corev1.PodSpec) { spec.Containers[0].Args = []string{"--no-such-flag"} })
 	p, _ := s.await("db-0", func(p *corev1.Pod) bool {
-		return len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].RestartCount >= 2
+		if len(p.Status.ContainerStatuses) == 0 {
+			return false
+		}
+		c := p.Status.ContainerStatuses[0]
+		return c.RestartCount >= 2 && c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff"
 	})
 	assert.Equal(t, corev1.PodRunning, p.Status.Phase)
 	assert.Equal(t, int32(2), p.Status.ContainerStatuses[0].LastTerminationState.Terminated.ExitCode, "flag's code for usage")
@@ -69,15 +81,13 @@ func TestDeletedPodEndsGracefully(t *testing.T) {
 	doomed, err := s.client.CoreV1().Pods(s.name).Get(t.Context(), "db-0", metav1.GetOptions{})
 	require.NoError(t, err)
 	require.NotNil(t, doomed.DeletionTimestamp, "invariant 4")
-	<-time.After(time.Second)
-	s.fetch(before, "healthz") // served during the hook
+	s.fetch(before, "healthz") // the hook comes first
 
-	after, recreated := s.await("db-0", func(p *corev1.Pod) bool { return p.UID != before.UID })
+	_, recreated := s.await("db-0", func(p *corev1.Pod) bool { return p.UID != before.UID })
 	term := s.termTime("db-0")
 	t.Logf("SIGTERM after %v, replaced %v later", term.Sub(deleted), recreated.Sub(term))
-	assert.InDelta(t, 2, term.Sub(deleted).Seconds(), 0.5, "preStop comes first")
-	assert.Greater(t, recreated.Sub(term), 800*time.Millisecond)
-	assert.Less(t, recreated.Sub(term), 3*time.Second)
+	assertBetween(t, 2*time.Second, 4*time.Second, term.Sub(deleted))
+	assertBetween(t, 800*time.Millisecond, 5*time.Second, recreated.Sub(term))
 
 	after, ready := s.await("db-0", isReady)
 	t.Logf("ready %v after that", ready.Sub(recreated))
@@ -111,7 +121,7 @@ func TestGraceEndsWithSIGKILL(t *testing.T) {
 	deleted := time.Now()
 	require.NoError(t, shared.Delete(t.Context(), s.pod("db-0"), new(int64(3))))
 	waitFor(t, func() bool { return syscall.Kill(pid, 0) != nil })
-	assert.InDelta(t, 3, time.Since(deleted).Seconds(), 0.5)
+	assertBetween(t, 3*time.Second, 5*time.Second, time.Since(deleted))
 }
 
 func TestProcessOutlivesAPodDeletedByForce(t *testing.T) {
@@ -134,7 +144,7 @@ func TestProcessOutlivesAPodDeletedByForce(t *testing.T) {
 	after := s.ready("db-0")
 	assert.NotEqual(t, before.Status.PodIP, after.Status.PodIP)
 	waitFor(t, func() bool { return syscall.Kill(pid, 0) != nil })
-	assert.InDelta(t, 2, time.Since(deleted).Seconds(), 0.5, "kubelet's minimum grace")
+	assert.GreaterOrEqual(t, time.Since(deleted), 2*time.Second, "kubelet's minimum grace")
 }
 
 func TestPausedProcessTurnsNotReady(t *testing.T) {
@@ -146,8 +156,7 @@ func TestPausedProcessTurnsNotReady(t *testing.T) {
 	require.NoError(t, shared.Pause(t.Context(), s.pod("db-0")))
 	_, noticed := s.await("db-0", isNotReady)
 	t.Logf("not ready after %v", noticed.Sub(paused))
-	assert.Greater(t, noticed.Sub(paused), time.Second, "the probe's time-out")
-	assert.Less(t, noticed.Sub(paused), 3*time.Second)
+	assertBetween(t, time.Second, 4*time.Second, noticed.Sub(paused)) // the probe's time-out and period
 
 	require.NoError(t, shared.Resume(s.pod("db-0")))
 	after := s.ready("db-0")
@@ -251,6 +260,12 @@ func TestPodsRunOnWithoutTheAPI(t *testing.T) {
 			assert.Equal(t, int32(1), after.Status.ContainerStatuses[0].RestartCount)
 		})
 	}
+}
+
+func assertBetween(t *testing.T, low, high, is time.Duration) {
+	t.Helper()
+	assert.GreaterOrEqual(t, is, low)
+	assert.LessOrEqual(t, is, high)
 }
 
 // waitFor polls fn until it is true; 20 s are for a busy machine.

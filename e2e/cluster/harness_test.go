@@ -124,6 +124,17 @@ func TestInterruptedHarnessStops(t *testing.T) {
 	assert.NoDirExists(t, b.Dir)
 }
 
+func TestStartThatIsCalledOffLeavesNothing(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err := Start(ctx, Options{})
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	next, err := acquire(filepath.Dir(filepath.Dir(shared.lease.dir)))
+	require.NoError(t, err, "the subnet is free again")
+	defer next.release()
+	require.NoError(t, next.clear())
+}
+
 // children are the processes whose parent is pid.
 func children(t *testing.T, pid int) []int {
 	t.Helper()
