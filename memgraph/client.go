@@ -273,15 +273,19 @@ func configure(cfg *config.Config) {
 }
 
 // whileBusy repeats f until it answers something else than ErrBusy or ctx ends.
+// An attempt that ctx cut off does not hide that the ones before found a lock.
 func whileBusy(ctx context.Context, f func() error) error {
+	var busy error
 	for pause := busyPause; ; pause = min(2*pause, maxBusyPause) {
 		err := f()
-		if !errors.Is(err, ErrBusy) {
+		if errors.Is(err, ErrBusy) {
+			busy = err
+		} else if err == nil || ctx.Err() == nil || busy == nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return busy
 		case <-time.After(pause):
 		}
 	}

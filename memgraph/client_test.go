@@ -190,12 +190,11 @@ func TestWhatIsBusyIsAskedAgainUntilTheDeadline(t *testing.T) {
 		_, _ = driver.NewSession(ctx, neo4j.SessionConfig{}).Run(ctx, "CREATE (:N)", nil)
 	}()
 	waitFor(t, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-		defer cancel()
-		err := p.client.Demote(ctx, p.main.Addr())
-		require.Error(t, err, "demoted under a commit")
-		return strings.Contains(err.Error(), memgraph.ErrBusy.Error())
+		replicas, err := p.client.Replicas(within(t, time.Second), p.main.Addr())
+		require.NoError(t, err)
+		return replicas[0].Status == memgraph.StatusReplicating
 	})
+	require.ErrorIs(t, p.client.Demote(within(t, 50*time.Millisecond), p.main.Addr()), memgraph.ErrBusy)
 	role, err := p.client.Role(within(t, time.Second), p.main.Addr())
 	require.NoError(t, err, "the role is told while commits are blocked")
 	assert.Equal(t, memgraph.RoleMain, role)
