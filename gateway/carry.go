@@ -134,7 +134,7 @@ func (g *Gateway) attach(ctx context.Context, s *session, main *incarnation) end
 	tie := &bond{main: main, dial: cancel}
 	s.bond.Store(tie)
 	defer s.bond.Store(nil)
-	s.cutUnless(g.gate.main.Load())
+	s.cutIfReplaced(&g.gate.main)
 
 	backend, err := g.connect(dialling, s, tie)
 	if err != nil && tie.broken() == nil && ctx.Err() == nil {

@@ -3,10 +3,10 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,9 +38,12 @@ type process struct {
 	runID    string
 	password string        // of any user; none if empty
 	held     chan struct{} // the role is answered once it is closed
-	deaf     chan struct{} // no connection is accepted before it is closed
+	deaf     *deafness
 	conns    map[net.Conn]bool
 }
+
+// deafness of a process that has stopped to accept.
+type deafness struct{ began, over chan struct{} }
 
 func startProcess(t testing.TB, role, runID string) *process {
 	t.Helper()
@@ -62,12 +65,6 @@ func (p *process) listen(t testing.TB, addr string) {
 			if err != nil {
 				return
 			}
-			p.mu.Lock()
-			deaf := p.deaf
-			p.mu.Unlock()
-			if deaf != nil {
-				<-deaf
-			}
 			p.hold(c)
 			p.running.Go(func() {
 				defer p.drop(c)
@@ -77,10 +74,16 @@ func (p *process) listen(t testing.TB, addr string) {
 	})
 }
 
+// hold takes c as one of the process's connections, unless that is deaf.
 func (p *process) hold(c net.Conn) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.conns[c] = true
+	deaf := p.deaf
+	p.mu.Unlock()
+	if deaf != nil {
+		close(deaf.began)
+		<-deaf.over
+	}
 }
 
 func (p *process) drop(c net.Conn) {
@@ -101,7 +104,7 @@ func (p *process) kill() {
 	_ = p.listener.Close()
 	p.set(func(p *process) {
 		if p.deaf != nil {
-			close(p.deaf)
+			close(p.deaf.over)
 			p.deaf = nil
 		}
 	})
@@ -308,16 +311,23 @@ func (l *loggingIn) wait(t testing.TB) *client {
 // filling the queue of those that the kernel accepts.
 func (p *process) vanish(t testing.TB) {
 	t.Helper()
-	raw, err := p.listener.(*net.TCPListener).SyscallConn()
-	require.NoError(t, err)
-	p.set(func(p *process) { p.deaf = make(chan struct{}) })
-	require.NoError(t, raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }))
-	require.NoError(t, err)
-	for err == nil {
-		var c net.Conn
-		if c, err = net.DialTimeout("tcp", p.addr, 50*time.Millisecond); err == nil {
+	deaf := &deafness{began: make(chan struct{}), over: make(chan struct{})}
+	p.set(func(p *process) { p.deaf = deaf })
+	dial := func() error {
+		c, err := net.DialTimeout("tcp", p.addr, 200*time.Millisecond)
+		if err == nil {
 			t.Cleanup(func() { _ = c.Close() })
 		}
+		return err
 	}
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NoError(t, dial())
+	<-deaf.began
+	raw, err := p.listener.(*net.TCPListener).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }))
+	for err == nil {
+		err = dial()
+	}
+	var timeout net.Error
+	require.True(t, errors.As(err, &timeout) && timeout.Timeout(), "got %v", err)
 }

@@ -179,8 +179,7 @@ func (g *Gateway) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-g.gate.stale:
-			main := g.gate.main.Load()
-			g.sessions.each(func(s *session) { s.cutUnless(main) })
+			g.sessions.each(func(s *session) { s.cutIfReplaced(&g.gate.main) })
 		}
 	}
 }

@@ -46,9 +46,11 @@ type session struct {
 	toMain, toClient atomic.Int64 // bytes relayed
 }
 
-// cutUnless gives up the session's connection to any process but main.
-func (s *session) cutUnless(main *incarnation) {
-	if b := s.bond.Load(); b != nil && b.main != main {
+// cutIfReplaced gives up the session's connection to any process but main. The
+// bond is read first: a session that is tied to a newer main than the one we
+// know would be cut otherwise.
+func (s *session) cutIfReplaced(main *atomic.Pointer[incarnation]) {
+	if b := s.bond.Load(); b != nil && b.main != main.Load() {
 		b.cut(errReplaced)
 	}
 }

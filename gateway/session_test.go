@@ -127,6 +127,14 @@ func TestEveryVersionIsRefusedInItsOwnWay(t *testing.T) {
 			m, err := bolt.ParseMessage(payload)
 			require.NoError(t, err)
 			assert.Equal(t, codeNoMain, m.(bolt.Failure).Code)
+
+			logon, err := bolt.AppendMessage(nil, bolt.Logon{})
+			require.NoError(t, err)
+			_, err = conn.Write(logon)
+			require.NoError(t, err)
+			require.NoError(t, conn.CloseWrite())
+			_, err = io.ReadAll(conn)
+			assert.NoError(t, err, "what comes late does not make it a reset")
 		})
 	}
 }
@@ -320,8 +328,10 @@ func TestDraining(t *testing.T) {
 	<-parked.done
 	assert.ErrorContains(t, parked.err, codeDraining)
 	assert.Equal(t, Draining, g.Status().State)
-	_, err = net.Dial("tcp", g.Addr().String())
-	assert.Error(t, err, "it listens no more")
+	waitFor(t, "the listener to close", func() bool {
+		c, err := net.Dial("tcp", g.Addr().String())
+		return err != nil || c.Close() != nil
+	})
 	_, err = leaving.who()
 	assert.NoError(t, err)
 	require.NoError(t, leaving.conn.Close())
@@ -330,7 +340,6 @@ func TestDraining(t *testing.T) {
 	require.NoError(t, <-done)
 
 	values := counters(t, r)
-	assert.EqualValues(t, 3, values["accepted_total"])
 	assert.EqualValues(t, 1, values["refused_total draining"])
 	assert.EqualValues(t, 1, values["closed_total finished"])
 	assert.EqualValues(t, 1, values["cut_total drained"])
