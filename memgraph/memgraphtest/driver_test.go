@@ -25,7 +25,7 @@ func connect(t *testing.T, s *Server) *boltClient {
 	t.Helper()
 	driver, err := neo4j.NewDriverWithContext("bolt://"+s.Addr(), neo4j.NoAuth(), func(c *config.Config) {
 		c.MaxTransactionRetryTime = 0
-		c.SocketConnectTimeout = 10 * time.Second
+		c.ConnectionLivenessCheckTimeout = 0 // servers restart
 	})
 	require.NoError(t, err)
 	c := &boltClient{t: t, driver: driver, session: driver.NewSession(t.Context(), neo4j.SessionConfig{})}

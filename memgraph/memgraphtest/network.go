@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -131,10 +132,17 @@ type conn struct {
 	closed   chan struct{}
 }
 
+// Read loses what was sent into a black hole by somebody who gave up meanwhile.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if held := c.pass(); held != nil {
-		return 0, held
+	if c.network.mode() != Blackhole {
+		return n, err
+	}
+	if err := c.pass(); err != nil {
+		return 0, err
+	}
+	if c.abandoned() {
+		return 0, io.EOF
 	}
 	return n, err
 }
@@ -144,6 +152,20 @@ func (c *conn) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return c.Conn.Write(b)
+}
+
+// abandoned reports whether the other side has closed the connection.
+func (c *conn) abandoned() bool {
+	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	closed := false
+	err = raw.Control(func(fd uintptr) {
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		closed = err == nil && n == 0
+	})
+	return closed || err != nil
 }
 
 // pass waits for a black hole to end.

@@ -252,7 +252,9 @@ func TestStatements(t *testing.T) {
 		`REGISTER REPLICA "quoted" SYNC TO 'h'`:         `Error on line 1 position 18. The underlying parsing error is mismatched input '"quoted"'`,
 		"REGISTER REPLICA dn SYNC TO 127.0.0.2":         "Error on line 1 position 29. The underlying parsing error is mismatched input '127.0'",
 		"DROP REPLICA":                                  "Error on line 1 position 13. The underlying parsing error is mismatched input '<EOF>'",
-		"SHOW SERVERS":                                  "Error on line 1 position 6. The underlying parsing error is mismatched input 'SERVERS'",
+		"SHOW REPLICATION ROLES":                        "Error on line 1 position 18. The underlying parsing error is mismatched input 'ROLES'",
+		"SET REPLICATION ROLE TO REPLICA WITH PORT":     "Error on line 1 position 42. The underlying parsing error is mismatched input '<EOF>'",
+		"SHOW SERVERS": "Error on line 1 position 6. The underlying parsing error is mismatched input 'SERVERS'",
 	} {
 		_, err := Parse(text)
 		assert.EqualError(t, err, want, text)

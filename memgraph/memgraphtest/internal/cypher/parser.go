@@ -11,6 +11,7 @@ type parser struct {
 	query  string
 	tokens []token
 	at     int
+	far    int // the furthest token that did not fit
 	depth  int
 
 	scope  map[string]int // variable: its place in the row
@@ -38,6 +39,7 @@ func (p *parser) accept(words ...string) bool {
 	}
 	for i, w := range words {
 		if !p.tokens[p.at+i].is(w) {
+			p.far = max(p.far, p.at+i)
 			return false
 		}
 	}
@@ -54,7 +56,7 @@ func (p *parser) expect(words ...string) error {
 	return nil
 }
 
-func (p *parser) unexpected() error { return syntax(p.query, p.peek()) }
+func (p *parser) unexpected() error { return syntax(p.query, p.tokens[max(p.at, p.far)]) }
 
 // reserved words end an expression, and cannot name a variable.
 var reserved = []string{

@@ -120,17 +120,16 @@ func (p *parser) setRole() (Statement, error) {
 		}
 		return nil, fail("Replica must set a port!")
 	}
-	t := p.take()
+	t := p.peek()
 	switch {
 	case t.kind == tokenString || t.kind == tokenFloat:
 		return nil, fail("Port must be an integer literal!")
 	case t.kind != tokenInt:
-		p.at--
 		return nil, p.unexpected()
 	case isMain:
 		return nil, fail("Main can't set a port!")
 	}
-	port, err := strconv.ParseInt(t.text, 10, 64)
+	port, err := strconv.ParseInt(p.take().text, 10, 64)
 	if err != nil {
 		return nil, fail("Port must be an integer literal!")
 	}
