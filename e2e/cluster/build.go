@@ -61,7 +61,10 @@ func newToolbox(ctx context.Context, cache string, log io.Writer) (*toolbox, err
 		sum.Write(b)
 	}
 	t.bin = filepath.Join(cache, "bin", fmt.Sprintf("%x", sum.Sum(nil)[:8]))
-	return t, os.MkdirAll(t.bin, 0o700)
+	if err := os.MkdirAll(t.bin, 0o700); err != nil {
+		return nil, fmt.Errorf("make directory of binaries: %w", err)
+	}
+	return t, nil
 }
 
 // paths builds what is not there yet, one after the other: each build uses all

@@ -65,15 +65,18 @@ func (p *controlPlane) start(ctx context.Context) error {
 	return p.await(ctx, controllerManager, proc, "/api/v1/namespaces/default/serviceaccounts/default")
 }
 
-// startAPI starts the API server and returns when it is ready.
+// startAPI starts the API server, unless it runs, and returns when it is ready.
 func (p *controlPlane) startAPI(ctx context.Context) error {
-	api, err := p.run(apiServer, p.apiArgs())
-	if err != nil {
-		return err
+	api := p.apiProcess()
+	if api == nil || api.HasEnded() {
+		var err error
+		if api, err = p.run(apiServer, p.apiArgs()); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.api = api
+		p.mu.Unlock()
 	}
-	p.mu.Lock()
-	p.api = api
-	p.mu.Unlock()
 	return p.await(ctx, apiServer, api, "/readyz")
 }
 

@@ -111,7 +111,7 @@ func (c *Cluster) ResumeAPI() error { return c.plane.apiProcess().Resume() }
 // KillAPI kills the API server: connections break and are refused.
 func (c *Cluster) KillAPI(ctx context.Context) error { return c.plane.apiProcess().Kill(ctx) }
 
-// StartAPI starts it again and returns when it is ready.
+// StartAPI starts it again, if it has ended, and returns when it is ready.
 func (c *Cluster) StartAPI(ctx context.Context) error { return c.plane.startAPI(ctx) }
 
 // Logs is what all containers of pods of that name have printed, over all

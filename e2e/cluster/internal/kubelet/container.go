@@ -25,6 +25,7 @@ type container struct {
 	spec     *corev1.Container
 	init     bool
 	command  process.Spec
+	checks   map[*corev1.Probe]func(context.Context) error
 	backOff  ladder
 	restarts int32
 
@@ -95,7 +96,7 @@ func (c *container) live(ctx context.Context) corev1.ContainerStateTerminated {
 	var probes sync.WaitGroup
 	probing, stopProbing := context.WithCancel(ctx)
 	sick := make(chan struct{}, 1)
-	if sleepUntil(c.pod.ending.alive, c.pod.node.relist.next(time.Now())) && !isDone(proc) {
+	if sleepUntil(c.pod.ending.alive, c.pod.node.relist.next(time.Now())) && !proc.HasEnded() {
 		c.running(id, proc)
 		probes.Go(func() { c.probe(probing, proc, sick) })
 	}
@@ -148,38 +149,6 @@ func (c *container) preStop(grace context.Context, proc *process.Process) {
 	case <-grace.Done():
 	case <-c.pod.ending.hooks.Done():
 	}
-}
-
-// setUp makes the command that plays the container.
-func (c *container) setUp(ctx context.Context, s sources, volumes map[string]string) error {
-	image, err := findImage(c.pod.agent.images, c.spec.Image)
-	if err != nil {
-		return err
-	}
-	env, err := s.environment(ctx, c.spec)
-	if err != nil {
-		return fmt.Errorf("container %s: %w", c.spec.Name, err)
-	}
-	args, err := commandLine(c.spec, image, env)
-	if err != nil {
-		return err
-	}
-	mounts := c.pod.mounts(c.spec.VolumeMounts, volumes)
-	for i := range args {
-		args[i] = redirect(args[i], mounts)
-	}
-	if image.Args != nil {
-		args = append(args, image.Args(Container{Pod: c.pod.name(), Name: c.spec.Name, IP: c.pod.ip, Dir: c.pod.dir, Args: args})...)
-	}
-	environ, err := c.pod.environ(env, mounts)
-	if err != nil {
-		return err
-	}
-	c.command = process.Spec{
-		Path: image.Path, Args: args, Env: environ,
-		Dir: c.pod.dir, Log: c.pod.agent.logFile(c.pod.key, c.spec.Name),
-	}
-	return nil
 }
 
 func (c *container) setProcess(p *process.Process) {
@@ -237,13 +206,4 @@ func termination(id string, proc *process.Process) corev1.ContainerStateTerminat
 		t.Reason = "Error"
 	}
 	return t
-}
-
-func isDone(proc *process.Process) bool {
-	select {
-	case <-proc.Done():
-		return true
-	default:
-		return false
-	}
 }

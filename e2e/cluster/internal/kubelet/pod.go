@@ -2,10 +2,8 @@ package kubelet
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,9 +22,6 @@ const (
 	setUpRetry = 100 * time.Millisecond
 	// callRetry is the pause after an API call that failed.
 	callRetry = time.Second
-	// noRaceSleep spares binaries with the race detector its second of sleep
-	// at exit, which would be taken for theirs.
-	noRaceSleep = "GORACE=atexit_sleep_ms=0"
 )
 
 // pod is one incarnation of a pod, that is one UID, on one of our nodes:
@@ -131,107 +126,6 @@ func (p *pod) runContainers(ctx context.Context) {
 	}
 }
 
-// setUp reads all that the pod refers to, so that later starts need no API.
-func (p *pod) setUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if err := p.validate(); err != nil {
-		return err
-	}
-	object := p.seen().DeepCopy()
-	object.Status.PodIP, object.Status.HostIP = p.ip, p.node.ip
-	s := sources{client: p.agent.client, pod: object}
-	volumes, err := p.mountAll(ctx, s)
-	if err != nil {
-		return err
-	}
-	for _, c := range p.containers {
-		if err := c.setUp(ctx, s, volumes); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// validate refuses what would silently be left out.
-func (p *pod) validate() error {
-	for _, c := range p.containers {
-		for _, probe := range []*corev1.Probe{c.spec.StartupProbe, c.spec.ReadinessProbe, c.spec.LivenessProbe} {
-			if probe == nil {
-				continue
-			}
-			if _, err := checker(probe, c.spec, p.ip); err != nil {
-				return err
-			}
-		}
-		if l := c.spec.Lifecycle; l != nil && (l.PostStart != nil || l.PreStop != nil && l.PreStop.Sleep == nil) {
-			return fmt.Errorf("unsupported lifecycle hook of container %s", c.spec.Name)
-		}
-		if c.init && c.spec.RestartPolicy != nil {
-			return fmt.Errorf("unsupported sidecar %s", c.spec.Name)
-		}
-	}
-	return nil
-}
-
-// mountAll fills the pod's volumes and says where they are.
-func (p *pod) mountAll(ctx context.Context, s sources) (map[string]string, error) {
-	dirs := map[string]string{}
-	var claims []string
-	for _, v := range s.pod.Spec.Volumes {
-		dirs[v.Name] = filepath.Join(p.dir, "volumes", v.Name)
-		var files map[string][]byte
-		var err error
-		if v.PersistentVolumeClaim == nil {
-			files, err = s.files(ctx, v.VolumeSource)
-		} else {
-			dirs[v.Name], err = p.claimed(ctx, s, v.PersistentVolumeClaim.ClaimName)
-			claims = append(claims, dirs[v.Name])
-		}
-		if err == nil {
-			err = writeFiles(dirs[v.Name], files)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("volume %s: %w", v.Name, err)
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.claims = claims
-	return dirs, nil
-}
-
-func (p *pod) claimed(ctx context.Context, s sources, claim string) (string, error) {
-	uid, err := s.boundClaim(ctx, claim)
-	return claimDir(p.agent.volumes(), uid), err
-}
-
-func (p *pod) mounts(mounts []corev1.VolumeMount, volumes map[string]string) []mount {
-	var out []mount
-	for _, m := range mounts {
-		out = append(out, mount{path: m.MountPath, dir: filepath.Join(volumes[m.Name], m.SubPath)})
-	}
-	return out
-}
-
-// environ is a process's whole environment. A client's configuration is part
-// of it where admission has mounted the ServiceAccount's token.
-func (p *pod) environ(env map[string]string, mounts []mount) ([]string, error) {
-	out := []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOSTNAME=" + p.name(), "HOME=" + p.dir, noRaceSleep}
-	if i := slices.IndexFunc(mounts, func(m mount) bool { return m.path == accountPath }); i >= 0 {
-		path := filepath.Join(p.dir, "kubeconfig")
-		namespace, _, _ := strings.Cut(p.key, "/")
-		if err := writeKubeconfig(path, p.agent.server, mounts[i].dir, namespace); err != nil {
-			return nil, fmt.Errorf("write kubeconfig: %w", err)
-		}
-		out = append(out, "KUBECONFIG="+path)
-	}
-	for k, v := range env {
-		out = append(out, k+"="+redirect(v, mounts))
-	}
-	return out, nil
-}
-
 // see takes note of a newer object, and of its deletion.
 func (p *pod) see(object *corev1.Pod) {
 	p.mu.Lock()
@@ -266,7 +160,7 @@ func (p *pod) processes() []*process.Process {
 	defer p.mu.Unlock()
 	var out []*process.Process
 	for _, c := range p.containers {
-		if c.proc != nil && !isDone(c.proc) {
+		if c.proc != nil && !c.proc.HasEnded() {
 			out = append(out, c.proc)
 		}
 	}

@@ -56,9 +56,5 @@ func (c *container) startedUp(ctx context.Context, proc *process.Process, sick c
 }
 
 func (c *container) prober(spec *corev1.Probe, proc *process.Process) prober {
-	check, err := checker(spec, c.spec, c.pod.ip)
-	if err != nil { // not reached: the pod was validated
-		check = func(context.Context) error { return err }
-	}
-	return prober{spec: spec, check: check, started: proc.Started()}
+	return prober{spec: spec, check: c.checks[spec], started: proc.Started()}
 }

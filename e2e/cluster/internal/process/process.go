@@ -32,6 +32,16 @@ func (p *Process) Started() time.Time { return p.started }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// HasEnded says whether Done is closed.
+func (p *Process) HasEnded() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Ended is when it ended; call it after Done.
 func (p *Process) Ended() time.Time { return p.ended }
 
