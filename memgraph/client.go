@@ -55,10 +55,12 @@ func (c *Client) Role(ctx context.Context, addr string) (Role, error) {
 
 // Promote makes the instance a MAIN without replicas; one that already is
 // counts as done. While the instance applies a transaction it is repeated until
-// ctx ends and then ErrBusy. It may wait 200 ms for the replication server's
-// poll. Source: Memgraph v3.12 replication_handler.cpp:262-331.
+// ctx ends and then ErrBusy. Else it takes 3 ms, or up to 200 where nudging
+// fails. Source: Memgraph v3.12 replication_handler.cpp:262-331.
 func (c *Client) Promote(ctx context.Context, addr string) error {
-	return wrap("promote", addr, c.setRole(ctx, addr, RoleMain, setMain))
+	return wrap("promote", addr, c.setRole(ctx, addr, RoleMain, func() error {
+		return nudged(ctx, addr, func() error { return c.exec(ctx, addr, setMain) })
+	}))
 }
 
 // Demote makes the instance a replica that belongs to nobody and listens on
@@ -67,17 +69,19 @@ func (c *Client) Promote(ctx context.Context, addr string) error {
 // the lock it is repeated until ctx ends and then ErrBusy. Source: Memgraph
 // v3.12 replication_handler.cpp:253-260.
 func (c *Client) Demote(ctx context.Context, addr string) error {
-	return wrap("demote", addr, c.setRole(ctx, addr, RoleReplica, setReplica(ReplicationPort)))
+	return wrap("demote", addr, c.setRole(ctx, addr, RoleReplica, func() error {
+		return c.exec(ctx, addr, setReplica(ReplicationPort))
+	}))
 }
 
 // setRole reads before it writes and again after each failure (invariant 2).
-func (c *Client) setRole(ctx context.Context, addr string, want Role, statement string) error {
+func (c *Client) setRole(ctx context.Context, addr string, want Role, set func() error) error {
 	is, err := c.Role(ctx, addr)
 	if err != nil || is == want {
 		return err
 	}
 	return whileBusy(ctx, func() error {
-		failed := c.exec(ctx, addr, statement)
+		failed := set()
 		if failed == nil {
 			return nil
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,6 +211,24 @@ func waitFor(t *testing.T, is func() bool) {
 	for end := time.Now().Add(10 * time.Second); !is(); <-time.After(time.Millisecond) {
 		require.True(t, time.Now().Before(end), "in vain")
 	}
+}
+
+// Promotions in a row, their times printed: one that is not nudged waits for what
+// is left of the poll.
+func TestAPromotionDoesNotWaitForThePoll(t *testing.T) {
+	const times = 30
+	s := server(t, hosts[0])
+	c := newClient(t, bolt.Auth{})
+	var took []time.Duration
+	for range times {
+		require.NoError(t, c.Demote(within(t, time.Second), s.Addr()))
+		begun := time.Now()
+		require.NoError(t, c.Promote(within(t, time.Second), s.Addr()))
+		took = append(took, time.Since(begun))
+	}
+	slices.Sort(took)
+	t.Logf("%d promotions: median %v, max %v", times, took[times/2], took[times-1])
+	assert.Less(t, took[times/2], memgraphtest.DefaultPromotionPoll/8, "a promotion that is not nudged waits for the poll")
 }
 
 func TestNothingOutlivesItsContext(t *testing.T) {
