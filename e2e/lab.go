@@ -1,0 +1,254 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"memgraph-controller/controller"
+	"memgraph-controller/e2e/cluster"
+	"memgraph-controller/gateway"
+)
+
+const (
+	namespace   = "memgraph"
+	statefulSet = "memgraph"
+	// poll is how often what has no watch is looked at.
+	poll = 5 * time.Millisecond
+	// statusTimeout bounds one look at a controller.
+	statusTimeout = 2 * time.Second
+)
+
+// Lab is an embedded cluster with everything installed. Its owner must Stop it.
+type Lab struct {
+	*cluster.Cluster
+	Kube kubernetes.Interface
+	Eye  *Eye
+
+	http http.Client
+}
+
+// Status is what a controller replica tells of itself.
+type Status struct {
+	controller.Status
+	Gateway gateway.Status `json:"gateway"`
+	// Pod and Addr are where it was asked, Addr of its gateway.
+	Pod, Addr string `json:"-"`
+}
+
+// Start builds what is to run, starts the cluster and installs the manifests.
+// Lines for people go to log.
+func Start(ctx context.Context, log io.Writer) (*Lab, error) {
+	_, self, _, _ := runtime.Caller(0)
+	here := filepath.Dir(self)
+	bin, err := os.MkdirTemp("", "lab-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := cluster.Build(ctx, bin, "memgraph-controller", "memgraph-controller/memgraph/memgraphtest/memgraph"); err != nil {
+		return nil, err
+	}
+	c, err := cluster.Start(ctx, cluster.Options{Log: log, Images: images(bin)})
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{Cluster: c, http: http.Client{Timeout: statusTimeout}}
+	if err := l.install(ctx, filepath.Join(here, "manifests")); err != nil {
+		return nil, errors.Join(err, l.Stop())
+	}
+	return l, nil
+}
+
+// images are the binaries in place of the manifests' container images, with the
+// flags in place of a network namespace.
+func images(dir string) []cluster.Image {
+	return []cluster.Image{
+		{Name: "memgraph/memgraph", Path: filepath.Join(dir, "memgraph"), Args: func(c cluster.Container) []string {
+			return []string{"--listen-host=" + c.IP, "--control-socket=" + c.ControlSocket()}
+		}},
+		{Name: "memgraph-controller", Path: filepath.Join(dir, "memgraph-controller"), Args: func(c cluster.Container) []string {
+			return []string{"--gateway-listen=" + c.IP + ":7687", "--http-listen=" + c.IP + ":8080"}
+		}},
+	}
+}
+
+func (l *Lab) install(ctx context.Context, manifests string) (err error) {
+	if l.Kube, err = kubernetes.NewForConfig(l.Config()); err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	if l.Eye, err = watch(ctx, l.Kube); err != nil {
+		return err
+	}
+	return l.Apply(ctx, manifests)
+}
+
+// Stop ends the cluster and everything in it.
+func (l *Lab) Stop() error {
+	if l.Eye != nil {
+		l.Eye.close()
+	}
+	l.http.CloseIdleConnections()
+	return l.Cluster.Stop()
+}
+
+// Controllers are the ready replicas of the controller, as they describe
+// themselves now.
+func (l *Lab) Controllers(ctx context.Context) ([]Status, error) {
+	pods, err := l.Kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=memgraph-controller"})
+	if err != nil {
+		return nil, fmt.Errorf("list controllers: %w", err)
+	}
+	var out []Status
+	for _, p := range pods.Items {
+		if p.DeletionTimestamp != nil || !ready(&p) {
+			continue
+		}
+		s, err := l.status(ctx, &p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func (l *Lab) status(ctx context.Context, p *corev1.Pod) (s Status, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.Status.PodIP+":8080/status", nil)
+	if err != nil {
+		return s, err
+	}
+	resp, err := l.http.Do(req)
+	if err != nil {
+		return s, fmt.Errorf("ask %s for its status: %w", p.Name, err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		return s, fmt.Errorf("read status of %s: %w", p.Name, err)
+	}
+	s.Pod, s.Addr = p.Name, p.Status.PodIP+":7687"
+	return s, nil
+}
+
+func ready(p *corev1.Pod) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// Whole waits until the cluster is as it should be: a MAIN, a partner in sync,
+// every other pod an async replica in step, and both gateways serving. A pod
+// that has diverged gets an empty volume, as an operator would give it; how
+// often that was needed is returned.
+func (l *Lab) Whole(ctx context.Context) (emptied int, err error) {
+	why := errors.New("not asked yet")
+	for {
+		controllers, err := l.Controllers(ctx)
+		if err == nil {
+			why = incomplete(controllers)
+			if why == nil {
+				return emptied, nil
+			}
+			if pod := diverged(controllers); pod != "" {
+				emptied++
+				if err := l.LoseVolume(ctx, pod); err != nil {
+					return emptied, err
+				}
+				if err := l.otherProcess(ctx, pod, controllers); err != nil {
+					return emptied, err
+				}
+			}
+		}
+		if err := pause(ctx, 10*poll); err != nil {
+			return emptied, fmt.Errorf("wait for a whole cluster: %w: %w", err, why)
+		}
+	}
+}
+
+// otherProcess waits until the leader has met another process in pod.
+func (l *Lab) otherProcess(ctx context.Context, pod string, before []Status) error {
+	old := runID(before, pod)
+	for {
+		now, err := l.Controllers(ctx)
+		if err == nil && runID(now, pod) != old {
+			return nil
+		}
+		if err := pause(ctx, 10*poll); err != nil {
+			return fmt.Errorf("wait for another process in %s: %w", pod, err)
+		}
+	}
+}
+
+// runID is that of pod's process, as the leader knows it.
+func runID(controllers []Status, pod string) string {
+	for _, p := range leader(controllers).Pods {
+		if p.Name == pod {
+			return p.RunID
+		}
+	}
+	return ""
+}
+
+// diverged is a pod that refuses to follow MAIN, "" if there is none.
+func diverged(controllers []Status) string {
+	for _, p := range leader(controllers).Pods {
+		if p.Diverged {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+func leader(controllers []Status) Status {
+	for _, s := range controllers {
+		if s.Leading {
+			return s
+		}
+	}
+	return Status{}
+}
+
+// incomplete tells what is missing for a whole cluster; nil if nothing is.
+func incomplete(controllers []Status) error {
+	if len(controllers) != 2 {
+		return fmt.Errorf("%d controllers are ready", len(controllers))
+	}
+	for _, s := range controllers {
+		if s.Gateway.State != gateway.Serving || s.Gateway.Generation != s.Record.Generation {
+			return fmt.Errorf("gateway of %s is %s in generation %d of %d", s.Pod, s.Gateway.State, s.Gateway.Generation, s.Record.Generation)
+		}
+	}
+	s := leader(controllers)
+	if !s.Leading || !s.Record.InSync || len(s.Pods) != 3 {
+		return fmt.Errorf("leading %v, in sync %v, %d pods: %s", s.Leading, s.Record.InSync, len(s.Pods), s.Reason)
+	}
+	for _, p := range s.Pods {
+		follows := p.Replication == "ready" && p.Behind == 0
+		if !p.Ready || p.Terminating || p.Name != s.Record.Main && !follows {
+			return fmt.Errorf("%s: ready %v, listed as %s %s, %d behind", p.Name, p.Ready, p.Mode, p.Replication, p.Behind)
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}

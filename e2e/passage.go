@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+// passTimeout is above the time for which the gateway holds a connection.
+const passTimeout = 15 * time.Second
+
+// Passage opens connections through the gateway at addr until one reaches the
+// Memgraph process runID, and returns when that one answered.
+func Passage(ctx context.Context, addr, runID string) (time.Time, error) {
+	for {
+		reached, err := through(ctx, addr)
+		if err == nil && reached == runID {
+			return time.Now(), nil
+		}
+		if waiting := pause(ctx, time.Millisecond); waiting != nil {
+			return time.Time{}, fmt.Errorf("reach %s through %s (reached %q, %w): %w", runID, addr, reached, err, waiting)
+		}
+	}
+}
+
+// through is which process answers a fresh connection.
+func through(ctx context.Context, addr string) (string, error) {
+	conn, err := (&net.Dialer{Timeout: passTimeout}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := conn.SetDeadline(time.Now().Add(passTimeout)); err != nil {
+		return "", err
+	}
+	client, err := bolt.Open(conn, bolt.Auth{}, "e2e")
+	if err != nil {
+		return "", err
+	}
+	result, err := client.Run("SHOW REPLICATION ROLE")
+	return result.RunID(), err
+}

@@ -1,0 +1,213 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/neo4j/neo4j-go-driver/v5/neo4j"
+	"github.com/neo4j/neo4j-go-driver/v5/neo4j/config"
+)
+
+const (
+	// writePace is between two writes: fine enough to measure a gap by, and slow
+	// enough to leave the machine to what is measured.
+	writePace = 5 * time.Millisecond
+	// writeTimeout is above the 10 s for which the gateway holds a client.
+	writeTimeout = 15 * time.Second
+	// retryPause keeps a writer that is refused at once from spinning.
+	retryPause = 5 * time.Millisecond
+)
+
+// Ack is a write that was acknowledged.
+type Ack struct {
+	ID int64
+	At time.Time
+}
+
+// Writer creates one node after the other through one gateway, each in an
+// auto-commit transaction that is never repeated, as an application without any
+// thought of failovers would.
+type Writer struct {
+	name   string
+	driver neo4j.DriverWithContext
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+
+	mu     sync.Mutex
+	acks   []Ack
+	errors map[string]int
+}
+
+// NewWriter starts writing through the gateway at addr until Stop. Its name sets
+// its nodes apart.
+func NewWriter(ctx context.Context, name, addr string) (*Writer, error) {
+	driver, err := neo4j.NewDriverWithContext("bolt://"+addr, neo4j.NoAuth(), func(c *config.Config) {
+		c.MaxConnectionPoolSize = 1
+		c.SocketConnectTimeout = time.Second
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make driver: %w", err)
+	}
+	w := &Writer{name: name, driver: driver, errors: map[string]int{}}
+	ctx, w.stop = context.WithCancel(ctx)
+	w.done.Go(func() { w.run(ctx) })
+	return w, nil
+}
+
+// Stop ends the writing; the last write is acknowledged or cut off.
+func (w *Writer) Stop() {
+	w.stop()
+	w.done.Wait()
+}
+
+func (w *Writer) run(ctx context.Context) {
+	defer func() { _ = w.driver.Close(context.WithoutCancel(ctx)) }()
+	tick := time.NewTicker(writePace)
+	defer tick.Stop()
+	for id := int64(0); ; id++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := w.write(ctx, id)
+		if ctx.Err() != nil {
+			return // cut off by Stop: neither acknowledged nor refused
+		}
+		w.note(id, err)
+		if err != nil && pause(ctx, retryPause) != nil {
+			return
+		}
+	}
+}
+
+func (w *Writer) write(ctx context.Context, id int64) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	session := w.driver.NewSession(ctx, neo4j.SessionConfig{})
+	defer func() { _ = session.Close(ctx) }() // what it may say, the write has said
+	result, err := session.Run(ctx, "CREATE (:Write {writer: $writer, id: $id})", map[string]any{"writer": w.name, "id": id})
+	if err != nil {
+		return err
+	}
+	_, err = result.Consume(ctx)
+	return err
+}
+
+func (w *Writer) note(id int64, err error) {
+	at := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		w.acks = append(w.acks, Ack{id, at})
+		return
+	}
+	w.errors[describe(err)]++
+}
+
+// describe sorts errors: the server's by code and the first words of the text,
+// broken connections as what they are.
+func describe(err error) string {
+	var db *neo4j.Neo4jError
+	var lost *neo4j.ConnectivityError
+	switch {
+	case errors.As(err, &db):
+		text, _, _ := strings.Cut(db.Msg, ".")
+		return db.Code + ": " + text
+	case errors.As(err, &lost), errors.Is(err, io.EOF):
+		return "connection lost"
+	}
+	return err.Error()
+}
+
+// Acks are the acknowledged writes so far.
+func (w *Writer) Acks() []Ack {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]Ack(nil), w.acks...)
+}
+
+// Errors counts the failed writes so far, by what was said.
+func (w *Writer) Errors() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]int{}
+	for text, n := range w.errors {
+		out[text] = n
+	}
+	return out
+}
+
+// FirstAck waits for the first write that is acknowledged after t.
+func (w *Writer) FirstAck(ctx context.Context, t time.Time) (time.Time, error) {
+	for {
+		acks := w.Acks()
+		if n := len(acks); n > 0 && acks[n-1].At.After(t) {
+			for _, a := range acks {
+				if a.At.After(t) {
+					return a.At, nil
+				}
+			}
+		}
+		if err := pause(ctx, poll); err != nil {
+			return time.Time{}, fmt.Errorf("wait for a write through %s: %w", w.name, err)
+		}
+	}
+}
+
+// Gap is the longest time between two acknowledged writes that ends after since,
+// or until now.
+func (w *Writer) Gap(since time.Time) time.Duration {
+	var longest time.Duration
+	last := since
+	for _, a := range w.Acks() {
+		if a.At.After(since) {
+			longest = max(longest, a.At.Sub(last))
+		}
+		last = a.At
+	}
+	return max(longest, time.Since(last))
+}
+
+// Missing are the acknowledged writes that cannot be read through the gateway
+// at addr.
+func (w *Writer) Missing(ctx context.Context, addr string) ([]int64, error) {
+	present, err := w.read(ctx, addr)
+	if err != nil {
+		return nil, fmt.Errorf("read the writes of %s: %w", w.name, err)
+	}
+	var missing []int64
+	for _, a := range w.Acks() {
+		if !present[a.ID] {
+			missing = append(missing, a.ID)
+		}
+	}
+	return missing, nil
+}
+
+func (w *Writer) read(ctx context.Context, addr string) (map[int64]bool, error) {
+	driver, err := neo4j.NewDriverWithContext("bolt://"+addr, neo4j.NoAuth())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = driver.Close(ctx) }()
+	result, err := neo4j.ExecuteQuery(ctx, driver, "MATCH (n:Write {writer: $writer}) RETURN n.id AS id",
+		map[string]any{"writer": w.name}, neo4j.EagerResultTransformer)
+	if err != nil {
+		return nil, err
+	}
+	present := map[int64]bool{}
+	for _, r := range result.Records {
+		id, _, err := neo4j.GetRecordValue[int64](r, "id")
+		if err != nil {
+			return nil, err
+		}
+		present[id] = true
+	}
+	return present, nil
+}
