@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -72,6 +73,18 @@ func begin(ctx context.Context, bin string) (beginning, func() error, error) {
 	return b, c.Stop, ctx.Err()
 }
 
+// ownCache has what follows, also Start in this process, keep its runs apart
+// from those that others may have on this machine. The programs are shared.
+func ownCache(t *testing.T) string {
+	t.Helper()
+	common, err := cacheDir()
+	require.NoError(t, err)
+	own := t.TempDir()
+	require.NoError(t, os.Symlink(filepath.Join(common, "bin"), filepath.Join(own, "bin")))
+	t.Setenv(cacheVariable, own)
+	return own
+}
+
 // startHarness returns another process that runs a cluster beside the shared
 // one.
 func startHarness(t *testing.T) (*exec.Cmd, beginning) {
@@ -91,6 +104,7 @@ func startHarness(t *testing.T) (*exec.Cmd, beginning) {
 }
 
 func TestKilledHarnessLeavesNothing(t *testing.T) {
+	cache := ownCache(t)
 	harness, b := startHarness(t)
 	assert.NotEqual(t, shared.lease.subnet, b.Subnet, "invariant 1")
 	pids := children(t, harness.Process.Pid)
@@ -99,24 +113,16 @@ func TestKilledHarnessLeavesNothing(t *testing.T) {
 
 	require.NoError(t, harness.Process.Kill())
 	_ = harness.Wait()
-	waitFor(t, func() bool {
-		for _, pid := range pids {
-			if isRunning(pid) {
-				return false
-			}
-		}
-		return true
-	})
-	require.DirExists(t, b.Dir)
-	next, err := acquire(filepath.Dir(filepath.Dir(b.Dir)))
+	waitFor(t, func() bool { return !slices.ContainsFunc(pids, isRunning) })
+	require.DirExists(t, filepath.Join(b.Dir, "etcd"))
+	next, err := acquire(cache)
 	require.NoError(t, err)
 	defer next.release()
-	assert.Equal(t, b.Dir, next.dir)
 	assert.NoDirExists(t, filepath.Join(b.Dir, "etcd"), "invariant 2")
-	require.NoError(t, next.clear())
 }
 
 func TestInterruptedHarnessStops(t *testing.T) {
+	ownCache(t)
 	harness, b := startHarness(t)
 	require.NoError(t, harness.Process.Signal(os.Interrupt))
 	require.NoError(t, harness.Wait())
@@ -125,14 +131,32 @@ func TestInterruptedHarnessStops(t *testing.T) {
 }
 
 func TestStartThatIsCalledOffLeavesNothing(t *testing.T) {
+	cache := ownCache(t)
+	before := children(t, os.Getpid())
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	_, err := Start(ctx, Options{})
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	next, err := acquire(filepath.Dir(filepath.Dir(shared.lease.dir)))
-	require.NoError(t, err, "the subnet is free again")
-	defer next.release()
-	require.NoError(t, next.clear())
+	assert.Equal(t, before, children(t, os.Getpid()))
+	left, err := filepath.Glob(filepath.Join(cache, "runs", "*", "*"))
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
+
+func TestLeasesDoNotCollide(t *testing.T) {
+	one, err := acquire(t.TempDir())
+	require.NoError(t, err)
+	defer one.release()
+	cache := t.TempDir()
+	two, err := acquire(cache)
+	require.NoError(t, err)
+	assert.NotEqual(t, one.subnet, two.subnet, "whatever the cache directories")
+	defer two.release()
+	three, err := acquire(cache)
+	require.NoError(t, err)
+	defer three.release()
+	assert.NotEqual(t, two.subnet, three.subnet)
+	assert.DirExists(t, two.dir, "nobody clears what is held")
 }
 
 // children are the processes whose parent is pid.

@@ -44,11 +44,15 @@ type lease struct {
 	socket net.Listener
 }
 
-// acquire takes the first free subnet. Its directory is new and empty.
+// acquire takes the first free subnet, with a directory that is new and empty.
+// It removes the directories of runs that were killed.
 func acquire(cache string) (*lease, error) {
 	runs := filepath.Join(cache, "runs")
 	if err := os.MkdirAll(runs, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of runs: %w", err)
+	}
+	if err := sweep(runs); err != nil {
+		return nil, err
 	}
 	for n := 1; n <= lastSubnet; n++ {
 		l, err := acquireSubnet(runs, n)
@@ -58,6 +62,30 @@ func acquire(cache string) (*lease, error) {
 		return l, err
 	}
 	return nil, errors.New("acquire subnet: all are taken")
+}
+
+// sweep removes the directories that nobody holds.
+func sweep(runs string) error {
+	entries, err := os.ReadDir(runs)
+	if err != nil {
+		return fmt.Errorf("list runs: %w", err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		l := &lease{dir: filepath.Join(runs, e.Name())}
+		if l.lock, err = tryLock(l.dir + ".lock"); errors.Is(err, syscall.EWOULDBLOCK) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(l.clear(), l.lock.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func acquireSubnet(runs string, n int) (*lease, error) {
