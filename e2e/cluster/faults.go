@@ -3,27 +3,14 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
 
-// NetworkMode is how a pod's own ports treat their peers.
-type NetworkMode string
-
-const (
-	// NetworkOpen ends the other modes.
-	NetworkOpen NetworkMode = "open"
-	// NetworkRefuse closes all connections and refuses new ones.
-	NetworkRefuse NetworkMode = "refuse"
-	// NetworkBlackHole keeps connections but lets nothing through.
-	NetworkBlackHole NetworkMode = "blackhole"
+	"memgraph-controller/memgraph/memgraphtest"
 )
 
 // controlTimeout bounds a request to a process that may be sick.
@@ -70,34 +57,28 @@ func (c *Cluster) Delete(ctx context.Context, pod string, grace *int64) error {
 	return nil
 }
 
-// Network switches what the pod's process does with its connections. The
-// process does it itself, asked by POST /network?mode= on the socket that
-// Container.ControlSocket names.
-func (c *Cluster) Network(ctx context.Context, pod string, mode NetworkMode) error {
+// Control commands the stand-in that plays the pod, if its image was given
+// Container.ControlSocket. Its caller closes it.
+func (c *Cluster) Control(pod string) (*memgraphtest.Control, error) {
 	socket, err := c.agent.ControlSocket(pod)
 	if err != nil {
+		return nil, err
+	}
+	return memgraphtest.NewControl(socket), nil
+}
+
+// Network has the stand-in that plays the pod treat its peers as mode says, and
+// returns when it does.
+func (c *Cluster) Network(ctx context.Context, pod string, mode memgraphtest.Mode) error {
+	control, err := c.Control(pod)
+	if err != nil {
 		return err
 	}
+	defer control.Close()
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://pod/network?mode="+string(mode), nil)
-	if err != nil {
-		return err
-	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
+	if err := control.SetNetwork(ctx, mode); err != nil {
 		return fmt.Errorf("switch network of %s: %w", pod, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, logTail)) // the status tells enough
-		return fmt.Errorf("switch network of %s: %s: %s", pod, resp.Status, text)
 	}
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"memgraph-controller/memgraph/memgraphtest"
 )
 
 // The figures in these tests are invariant 3's, as seen on three kubelets with
@@ -210,9 +212,9 @@ func TestNetworkIsSwitchedByTheProcess(t *testing.T) {
 	s := newSpace(t)
 	s.run(1, nil)
 	s.ready("db-0")
-	require.NoError(t, shared.Network(t.Context(), s.pod("db-0"), NetworkRefuse))
+	require.NoError(t, shared.Network(t.Context(), s.pod("db-0"), memgraphtest.Refuse))
 	s.await("db-0", isNotReady)
-	require.NoError(t, shared.Network(t.Context(), s.pod("db-0"), NetworkOpen))
+	require.NoError(t, shared.Network(t.Context(), s.pod("db-0"), memgraphtest.Open))
 	s.ready("db-0")
 }
 
