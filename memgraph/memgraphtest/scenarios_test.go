@@ -144,7 +144,7 @@ func TestStrictSyncMainKilledMidCommit(t *testing.T) {
 func TestPartitionedMain(t *testing.T) {
 	for _, mode := range []string{"SYNC", "STRICT_SYNC"} {
 		t.Run(mode, func(t *testing.T) {
-			nodes := newNodes(t, 2, func(c *Config) { c.TimeoutScale, c.CheckFrequency = 0.01, time.Minute })
+			nodes := newNodes(t, 2, func(c *Config) { c.TimeoutScale, c.CheckFrequency = 0.05, time.Minute })
 			main, partner := nodes[0], nodes[1]
 			main.join(partner, mode)
 			main.must("CREATE (:A)")
@@ -184,7 +184,7 @@ func TestRegisterSteals(t *testing.T) {
 }
 
 func TestRegisterWhatDoesNotAccept(t *testing.T) {
-	nodes := newNodes(t, 2, func(c *Config) { c.TimeoutScale = 0.01 })
+	nodes := newNodes(t, 2, func(c *Config) { c.TimeoutScale = 0.05 })
 	main, other := nodes[0], nodes[1]
 	refused := func(what string) {
 		t.Helper()

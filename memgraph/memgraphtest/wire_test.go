@@ -118,3 +118,7 @@ func (w *wire) statement(query string) answered {
 		}
 	}
 }
+
+var reset = bolt.Reset{}
+
+func runOf(query string) bolt.Run { return bolt.Run{Query: query} }

@@ -1,0 +1,240 @@
+package memgraphtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// after runs a statement in the background.
+func (n *node) after(query string) <-chan error {
+	done := make(chan error, 1)
+	c := connect(n.t, n.Server)
+	c.must("SHOW REPLICATION ROLE") // it is logged in
+	go func() {
+		_, err := c.run(query)
+		done <- err
+	}()
+	return done
+}
+
+// silence makes a replica hang: its process lives and does not answer.
+func silence(t *testing.T, n *node) {
+	t.Helper()
+	require.NoError(t, n.SetNetwork(Blackhole))
+}
+
+// A silent synchronous replica stalls every transaction, reads too; SHOW
+// answers, and what changes the system finds the lock held.
+func TestSilentReplica(t *testing.T) {
+	nodes := newNodes(t, 3, func(c *Config) { c.CheckFrequency = time.Minute })
+	main, replica, third := nodes[0], nodes[1], nodes[2]
+	main.join(replica, "SYNC")
+	third.demote()
+	silence(t, replica)
+	commit := main.after("CREATE (:N)")
+	waitFor(t, "the commit to hang", func() bool { return main.status(replica) == "replicating" })
+	read := main.after("RETURN 1")
+
+	assert.Equal(t, [][]any{{"main"}}, main.must("SHOW REPLICATION ROLE"))
+	assert.Len(t, main.must("SHOW REPLICAS"), 1)
+	for statement, text := range map[string]string{
+		"DROP REPLICA n1":              textDropBusy,
+		"SET REPLICATION ROLE TO MAIN": textSetMain,
+		fmt.Sprintf("SET REPLICATION ROLE TO REPLICA WITH PORT %d", main.port):  textSetReplica,
+		fmt.Sprintf("REGISTER REPLICA n2 ASYNC TO %q", third.replicationAddr()): textRegister("n2", noAccess),
+	} {
+		_, err := main.run(statement)
+		assert.Equal(t, text, textOf(t, err))
+	}
+	select {
+	case <-read:
+		assert.Fail(t, "a read got through")
+	default:
+	}
+
+	replica.Crash() // its connections break
+	assert.Equal(t, lost("n1", rpcError), textOf(t, <-commit))
+	assert.NoError(t, <-read)
+	main.must("DROP REPLICA n1")
+}
+
+// A synchronous replica that answers again in time has the commit.
+func TestSilentReplicaAnswersAgain(t *testing.T) {
+	nodes := newNodes(t, 2, func(c *Config) { c.CheckFrequency = time.Minute })
+	main, replica := nodes[0], nodes[1]
+	main.join(replica, "SYNC")
+	silence(t, replica)
+	commit := main.after("CREATE (:N)")
+	waitFor(t, "the commit to hang", func() bool { return main.status(replica) == "replicating" })
+	require.NoError(t, replica.SetNetwork(Open))
+	require.NoError(t, <-commit)
+	assert.Equal(t, main.Dump(), replica.Dump())
+}
+
+// A silent ASYNC replica stalls nothing, and catches up.
+func TestSilentAsyncReplica(t *testing.T) {
+	nodes := newNodes(t, 2)
+	main, replica := nodes[0], nodes[1]
+	main.join(replica, "ASYNC")
+	silence(t, replica)
+	for range 3 {
+		main.must("CREATE (:N)")
+	}
+	assert.Equal(t, "invalid", main.status(replica), "it missed one")
+	require.NoError(t, replica.SetNetwork(Open))
+	main.awaitStatus(replica, "ready")
+	assert.Equal(t, main.Dump(), replica.Dump())
+}
+
+// REGISTER towards a silent target stalls commits and even SHOW.
+func TestRegisterStallsEverything(t *testing.T) {
+	nodes := newNodes(t, 2, func(c *Config) { c.TimeoutScale = 0.05 }) // 0.25 s to connect
+	main, replica := nodes[0], nodes[1]
+	replica.demote()
+	silence(t, replica)
+	session := connect(t, main.Server)
+	session.must("SHOW REPLICATION ROLE")
+	register := main.after(fmt.Sprintf("REGISTER REPLICA n1 SYNC TO %q", replica.replicationAddr()))
+	waitFor(t, "the statement to be under way", func() bool { return len(main.State().Replicas) == 1 })
+	began := time.Now()
+	session.must("SHOW REPLICATION ROLE")
+	assert.Greater(t, time.Since(began), 100*time.Millisecond)
+	assert.Equal(t, textRegister("n1", notAccepted), textOf(t, <-register))
+}
+
+func TestOneSystemStatementAtATime(t *testing.T) {
+	main := newNode(t, "n0")
+	first, second := login(t, main.Server, v52), login(t, main.Server, v52)
+	const drop = "DROP REPLICA nobody"
+	first.ask(runOf(drop)) // and does not pull
+	assert.Equal(t, textSystemQueries, second.statement(drop).failure.Message)
+	first.ask(reset)
+	assert.Equal(t, textDropUnknown("nobody"), second.statement(drop).failure.Message)
+}
+
+// Transactions go on over a change of role: reads end well, writes do not.
+func TestRoleChangesUnderOpenTransactions(t *testing.T) {
+	n := newNode(t, "n0")
+	n.must("CREATE (:N)")
+	write, read := login(t, n.Server, v52), login(t, n.Server, v52)
+	for w, query := range map[*wire]string{write: "CREATE (:N)", read: "MATCH (n) RETURN count(n)"} {
+		require.Nil(t, w.statement("BEGIN").failure)
+		require.Nil(t, w.statement(query).failure)
+	}
+	n.demote()
+	assert.Equal(t, textNotMain, write.statement("COMMIT").failure.Message)
+	assert.Nil(t, read.statement("COMMIT").failure)
+	assert.Equal(t, textWriteHere, write.statement("CREATE (:N)").failure.Message, "the session lives on")
+
+	require.Nil(t, write.statement("BEGIN").failure)
+	n.promote()
+	assert.Nil(t, write.statement("CREATE (:N)").failure, "begun on a replica, writes on a MAIN")
+	assert.Nil(t, write.statement("COMMIT").failure)
+	assert.Equal(t, 2, n.State().Nodes)
+}
+
+// A promotion waits for the replication server's poll, unless anything happens
+// on a connection to its port meanwhile.
+func TestPromotionPoll(t *testing.T) {
+	const poll = 400 * time.Millisecond
+	n := newNode(t, "n0", func(c *Config) { c.PromotionPoll = poll })
+	for _, nudged := range []bool{false, true} {
+		n.demote()
+		idle, err := net.Dial("tcp", n.replicationAddr())
+		require.NoError(t, err)
+		server := n.running().roles.server
+		waitFor(t, "the connection to be accepted", func() bool {
+			server.mu.Lock()
+			defer server.mu.Unlock()
+			return len(server.conns) == 1
+		})
+		began := time.Now()
+		promotion := n.after("SET REPLICATION ROLE TO MAIN")
+		if nudged {
+			waitFor(t, "the statement to be under way", func() bool { return refused(n.replicationAddr()) })
+			require.NoError(t, idle.Close())
+		}
+		require.NoError(t, <-promotion)
+		took := time.Since(began)
+		if nudged {
+			assert.Less(t, took, poll/2)
+		} else {
+			assert.Greater(t, took, poll/2)
+			assert.NoError(t, idle.Close())
+		}
+	}
+}
+
+// refused reports whether nobody listens at addr.
+func refused(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err == nil {
+		_ = c.Close()
+	}
+	return err != nil
+}
+
+func TestNetworkModes(t *testing.T) {
+	s := RunT(t)
+	c := connect(t, s)
+	c.must("RETURN 1")
+	reach := func() error {
+		var d net.Dialer
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		conn, err := d.DialContext(ctx, "tcp", s.Addr())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err
+	}
+	require.NoError(t, s.SetNetwork(Refuse))
+	assert.ErrorContains(t, reach(), "refused")
+	_, err := c.run("RETURN 1")
+	assert.Error(t, err, "reset")
+
+	require.NoError(t, s.SetNetwork(Open))
+	require.NoError(t, reach())
+	w := login(t, s, v52)
+	for range 2 { // also from Refuse
+		require.NoError(t, s.SetNetwork(Blackhole))
+		var failed net.Error
+		require.True(t, errors.As(reach(), &failed))
+		assert.True(t, failed.Timeout(), "no answer at all")
+		require.NoError(t, s.SetNetwork(Refuse))
+		assert.ErrorContains(t, reach(), "refused")
+	}
+	require.NoError(t, s.SetNetwork(Open))
+	_, err = w.reader.ReadMessage()
+	assert.ErrorContains(t, err, "reset")
+
+	w = login(t, s, v52)
+	require.NoError(t, s.SetNetwork(Blackhole))
+	w.send(runOf("RETURN 1"))
+	require.NoError(t, w.conn.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+	_, err = w.reader.ReadMessage()
+	assert.ErrorContains(t, err, "timeout")
+	require.NoError(t, s.SetNetwork(Open))
+	require.NoError(t, w.conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+	assert.NotNil(t, w.receive(), "it goes on where it stopped")
+	assert.Error(t, s.SetNetwork("slow"))
+}
+
+// The mode holds while the process is away and comes back.
+func TestNetworkModeOutlivesTheProcess(t *testing.T) {
+	s := RunT(t)
+	for _, mode := range []Mode{Refuse, Blackhole} {
+		require.NoError(t, s.SetNetwork(mode))
+		require.NoError(t, s.Restart(t.Context()))
+		assert.Equal(t, mode, s.State().Network)
+	}
+	require.NoError(t, s.SetNetwork(Open))
+	connect(t, s).must("RETURN 1")
+}
