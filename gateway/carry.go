@@ -124,9 +124,13 @@ func await(ctx context.Context, place *ticket, watch *vigil, expires time.Time) 
 // attach connects s to main and relays until either side ends or main is not
 // MAIN any more. It returns "" where no byte was relayed: s may be parked again.
 //
-// A session is tied to main first and checks then that main is current, while
-// the gate changes main first and looks for tied sessions then (sweep). So one
-// of the two sees the other, however they interleave: invariants 1 and 3.
+// Invariants 1 and 3 hang on an order. A session is tied to main first and then
+// checks that main is current; the gate gives up main first and then looks for
+// sessions that are tied to it. The other way round, this would go wrong:
+//
+//  1. the session finds main current,
+//  2. the gate gives main up, and the sweep finds nobody tied to it,
+//  3. the session ties itself to what is not MAIN any more, for good.
 func (g *Gateway) attach(ctx context.Context, s *session, main *incarnation) ending {
 	g.sessions.move(s, stateAttaching)
 	dialling, cancel := context.WithTimeout(ctx, g.cfg.DialTimeout)

@@ -13,8 +13,8 @@ import (
 
 // What a Config's zero fields mean.
 const (
-	// DefaultMaxSessions is about 1 GiB of buffers at the worst. A busy session
-	// takes six file descriptors: two sockets, and splice's pipe each way.
+	// DefaultMaxSessions takes 60,000 file descriptors once all of them relay:
+	// two sockets each, and splice's pipe in each direction.
 	DefaultMaxSessions = 10_000
 	// DefaultMaxParked is all of them: a parked one costs no more than another.
 	DefaultMaxParked = DefaultMaxSessions

@@ -11,7 +11,8 @@ var (
 	// clientKeepAlive keeps the idle timers of balancers (at least 4 min) from
 	// running out, and finds a vanished client after a minute.
 	clientKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
-	// backendKeepAlive finds a vanished pod within seconds of idleness.
+	// backendKeepAlive finds a vanished pod 11 s after the last byte; on Linux,
+	// where the user timeout stands in for Count, after that.
 	backendKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}
 )
 

@@ -43,6 +43,14 @@ type incarnation struct {
 
 // gate decides who may pass to which process, and keeps those who wait in the
 // order of their arrival. It does no I/O, and none of its methods waits.
+//
+//	event                                       newcomers   relays
+//	a higher statement (order)                  wait        are cut
+//	the same process is named (order)           as before   live on
+//	target answers as MAIN (confirm)            pass        live on
+//	another process answers as it (confirm)     pass        are cut
+//	target does not answer (shut)               wait        live on
+//	target answers as something else (dismiss)  wait        are cut
 type gate struct {
 	main  atomic.Pointer[incarnation] // whose relays may live; nil: nobody's
 	stale chan struct{}               // capacity 1: main has changed

@@ -22,11 +22,14 @@ const (
 )
 
 // Gateway carries clients to the MAIN that it has been told of and has verified.
+// Three parts meet at its gate: Park and Serve say what to verify, the verifier
+// opens and shuts it, and sessions pass it one by one. What the gate gives up is
+// swept: sessions tied to it are cut.
 type Gateway struct {
 	cfg      Config
 	log      *slog.Logger
 	listener *net.TCPListener
-	accept   func() (*net.TCPConn, error)
+	accept   func() (*net.TCPConn, error) // the listener's, but in a test
 	gate     *gate
 	verifier *verifier
 	sessions *registry
@@ -42,16 +45,16 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	sessions := &registry{}
-	m, err := newMetrics(cfg.Registerer, sessions)
-	if err != nil {
-		return nil, err
-	}
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for clients: %w", err)
 	}
-	listener := l.(*net.TCPListener)
+	listener, sessions := l.(*net.TCPListener), &registry{}
+	m, err := newMetrics(cfg.Registerer, sessions)
+	if err != nil {
+		_ = l.Close()
+		return nil, err
+	}
 	gate := newGate(cfg.MaxParked, cfg.MaxAttaching)
 	return &Gateway{
 		cfg:      cfg,
@@ -141,6 +144,9 @@ func (g *Gateway) acceptAll(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept clients: %w", err)
 		}
+		if pause == 0 {
+			g.log.Warn("accepting clients fails", "err", err)
+		}
 		g.metrics.acceptErrors.Inc()
 		pause = min(max(2*pause, acceptPauseMin), acceptPauseMax)
 		sleep(ctx, pause)
@@ -167,7 +173,7 @@ func (g *Gateway) receive(ctx context.Context, client *net.TCPConn) {
 		how := lead(ctx, s)
 		g.metrics.end(how)
 		g.log.Debug("session ended", "session", s.id, "client", client.RemoteAddr(), "how", how, "err", s.why,
-			"took_ms", time.Since(s.since).Milliseconds(), "to_main", s.toMain.Load(), "to_client", s.toClient.Load())
+			"took_ms", time.Since(s.since).Milliseconds(), "to_main_bytes", s.toMain.Load(), "to_client_bytes", s.toClient.Load())
 	})
 }
 

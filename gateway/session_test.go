@@ -327,7 +327,7 @@ func TestDraining(t *testing.T) {
 	stop()
 	<-parked.done
 	assert.ErrorContains(t, parked.err, codeDraining)
-	assert.Equal(t, Draining, g.Status().State)
+	waitForState(t, g, Draining)
 	waitFor(t, "the listener to close", func() bool {
 		c, err := net.Dial("tcp", g.Addr().String())
 		return err != nil || c.Close() != nil

@@ -33,8 +33,16 @@ var (
 	errSuspect = errors.New("connections to it fail")
 )
 
-// verifier asks the gate's target for its role over a link, again and again,
-// and opens and shuts the gate by the answers.
+// verifier asks the gate's target for its role, and opens and shuts the gate by
+// the answers:
+//
+//   - it holds one link at a time, and asks on it every VerifyInterval, or after
+//     a short pause while the answer is not the wanted one;
+//   - a link that breaks shuts the gate within milliseconds and is reported; so
+//     does one on which an answer is long overdue, when it is given up;
+//   - after a client's connection failed it opens another link, since the one it
+//     holds does not show that new connections can be opened;
+//   - when the target is replaced, whatever it waits for ends at once.
 type verifier struct {
 	gate    *gate
 	cfg     Config
@@ -80,12 +88,16 @@ func (v *verifier) attend(ctx context.Context, t *target) {
 
 // follow verifies t over one link after the other until ctx ends.
 func (v *verifier) follow(ctx context.Context, t *target) {
-	for ctx.Err() == nil {
+	for warned := false; ctx.Err() == nil; {
 		lost, err := v.hold(ctx, t)
 		if ctx.Err() != nil {
 			return
 		}
-		v.log.Debug("verification failed", "generation", t.generation, "pod", t.pod, "err", err)
+		level := slog.LevelDebug
+		if isFailure(err) && !warned {
+			level, warned = slog.LevelWarn, true // credentials, as a rule: it will not heal by itself
+		}
+		v.log.Log(ctx, level, "verification failed", "generation", t.generation, "pod", t.pod, "err", err)
 		v.shut(t.generation, err)
 		if lost {
 			v.reports.Go(func() { v.cfg.Lost(t.addr, t.generation) })
