@@ -35,6 +35,8 @@ func (c *Cluster) DryRun(ctx context.Context, dir string) error {
 	return c.apply(ctx, dir, []string{metav1.DryRunAll})
 }
 
+// apply goes on after an object that was refused: a test of manifests wants to
+// hear of all mistakes at once.
 func (c *Cluster) apply(ctx context.Context, dir string, dryRun []string) error {
 	path, err := c.tools.path(ctx, kustomize)
 	if err != nil {

@@ -36,7 +36,10 @@ var toolFlags = []string{"-trimpath", "-buildvcs=false"}
 // stampPackage holds the version that Kubernetes' programs report.
 const stampPackage = "k8s.io/component-base/version"
 
-// toolbox builds tools on first use and keeps them for later runs.
+// toolbox builds tools on first use and keeps them for later runs, in a
+// directory named for pins, flags and Go version: a change of any of them builds
+// anew and disturbs nobody who still runs the old ones. Runs that need the same
+// tool at the same time build it once.
 type toolbox struct {
 	module string // directory of e2e/tools
 	bin    string

@@ -42,12 +42,15 @@ type Timing = kubelet.Timing
 // Options of Start.
 type Options struct {
 	// Log takes lines about progress, for people; nil discards them.
-	Log    io.Writer
+	Log io.Writer
+	// Images are all that pods can run.
 	Images []Image
+	// Timing of the nodes; zero for that of real ones.
 	Timing Timing
 }
 
-// Cluster is one that runs. Its owner must Stop it.
+// Cluster is one that runs. Its owner must Stop it; what it started ends with
+// the owner's process in any case. Its methods may be called concurrently.
 type Cluster struct {
 	lease  *lease
 	tools  *toolbox
@@ -89,6 +92,8 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
+// start takes what Stop gives back, in this order: the lease, the control plane,
+// the nodes.
 func (c *Cluster) start(ctx context.Context, cache string, bin map[tool]string, o Options) (err error) {
 	if c.lease, err = acquire(cache); err != nil {
 		return err
@@ -108,6 +113,7 @@ func (c *Cluster) start(ctx context.Context, cache string, bin map[tool]string, 
 	return c.startAgent(ctx, o)
 }
 
+// startAgent registers the nodes while ctx lasts, and runs them until Stop.
 func (c *Cluster) startAgent(ctx context.Context, o Options) error {
 	log, err := os.Create(filepath.Join(c.lease.dir, "logs", "agent.log"))
 	if err != nil {
@@ -137,6 +143,7 @@ func (c *Cluster) startAgent(ctx context.Context, o Options) error {
 func (c *Cluster) Stop() error {
 	var err error
 	c.stop.Do(func() {
+		// The nodes' workers wait for their processes, so those have to end too.
 		c.stopAgent()
 		c.host.Close()
 		c.agents.Wait()

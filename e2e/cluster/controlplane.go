@@ -35,7 +35,9 @@ var controllers = []string{
 	"persistentvolume-binder-controller", "persistentvolumeclaim-protection-controller",
 }
 
-// controlPlane is etcd, the API server and the controllers on one address.
+// controlPlane is etcd, the API server and the controllers on one address, with
+// their usual ports. Nothing restarts what ends: a program that a test did not
+// end is a failure, and its log is in the run directory.
 type controlPlane struct {
 	host  *process.Host
 	dir   string
@@ -52,6 +54,8 @@ func (p *controlPlane) start(ctx context.Context) error {
 	if _, err := p.run(etcd, p.etcdArgs()); err != nil {
 		return err
 	}
+	// The controllers give up after 10 s without an API server (WaitForAPIServer),
+	// which a busy machine may need: so one after the other.
 	if err := p.startAPI(ctx); err != nil {
 		return err
 	}
@@ -124,6 +128,8 @@ func (p *controlPlane) config() *rest.Config {
 	}
 }
 
+// run starts the program with a bare environment: nothing of the caller's, such
+// as a KUBECONFIG or a proxy, reaches it.
 func (p *controlPlane) run(t tool, args []string) (*process.Process, error) {
 	proc, err := p.host.Start(process.Spec{
 		Path: p.bin[t], Args: args, Dir: p.dir, Log: p.logFile(t),
@@ -135,6 +141,8 @@ func (p *controlPlane) run(t tool, args []string) (*process.Process, error) {
 	return proc, nil
 }
 
+// etcdArgs leave fsync on: without it the record's writes, which the tests time,
+// would be faster than anywhere else.
 func (p *controlPlane) etcdArgs() []string {
 	client, peer := "http://"+p.ip+":2379", "http://"+p.ip+":2380"
 	return []string{
@@ -144,8 +152,9 @@ func (p *controlPlane) etcdArgs() []string {
 	}
 }
 
-// apiArgs: loopback addresses cannot be endpoints, hence no reconciler; nodes
-// have no conditions that anybody would turn into taints.
+// apiArgs: loopback addresses cannot be endpoints, hence no reconciler. New
+// nodes get a taint from admission that only the node lifecycle controller
+// removes, and that does not run here: no leases are kept that it would watch.
 func (p *controlPlane) apiArgs() []string {
 	return []string{
 		"--etcd-servers=http://" + p.ip + ":2379", "--bind-address=" + p.ip, "--advertise-address=" + p.ip, "--secure-port=6443",
@@ -158,6 +167,8 @@ func (p *controlPlane) apiArgs() []string {
 	}
 }
 
+// controllerArgs: one administrator for all controllers, since tokens of their
+// own would cost a second and nobody tests their rights; no port to collide on.
 func (p *controlPlane) controllerArgs() []string {
 	return []string{
 		"--kubeconfig=" + p.adminKubeconfig(), "--leader-elect=false", "--secure-port=0",

@@ -28,17 +28,20 @@ func (c *Cluster) Process(pod string) (pid int, started time.Time, err error) {
 	return p.PID(), p.Started(), nil
 }
 
-// Kill sends SIGKILL to the pod's process and returns when it has ended.
+// Kill sends SIGKILL to the pod's process and returns when it has ended. Peers
+// see their connections close at once; the node notices at its next relist.
 func (c *Cluster) Kill(ctx context.Context, pod string) error { return c.agent.Kill(ctx, pod) }
 
 // Pause sends SIGSTOP to the pod's process and returns when it stands still.
+// Peers see a hang: the kernel accepts and acknowledges for it, nothing answers.
 func (c *Cluster) Pause(ctx context.Context, pod string) error { return c.agent.Pause(ctx, pod) }
 
 // Resume sends SIGCONT to the pod's process.
 func (c *Cluster) Resume(pod string) error { return c.agent.Resume(pod) }
 
 // LoseVolume empties the volumes of the pod's claims and kills its process,
-// which starts again on them if the pod lives.
+// which starts again on them if the pod lives. The claims stay bound: it is the
+// disk that is lost.
 func (c *Cluster) LoseVolume(ctx context.Context, pod string) error {
 	return c.agent.LoseVolume(ctx, pod)
 }
@@ -83,7 +86,8 @@ func (c *Cluster) Network(ctx context.Context, pod string, mode memgraphtest.Mod
 	return nil
 }
 
-// PauseAPI stops the API server: connections stay and get no answer.
+// PauseAPI stops the API server: connections stay and get no answer, watches
+// go silent. etcd and the controllers run on, as they do when it is killed.
 func (c *Cluster) PauseAPI(ctx context.Context) error { return c.plane.apiProcess().Pause(ctx) }
 
 // ResumeAPI continues a paused API server.

@@ -22,6 +22,7 @@ const (
 	lockPoll = 100 * time.Millisecond
 )
 
+// cacheDir is outside of the source tree, and is kept between runs.
 func cacheDir() (string, error) {
 	if dir := os.Getenv(cacheVariable); dir != "" {
 		return filepath.Abs(dir)
@@ -88,6 +89,7 @@ func sweep(runs string) error {
 	return nil
 }
 
+// acquireSubnet fails with EWOULDBLOCK or EADDRINUSE if somebody has subnet n.
 func acquireSubnet(runs string, n int) (*lease, error) {
 	l := &lease{subnet: fmt.Sprintf("127.0.%d", n), dir: filepath.Join(runs, strconv.Itoa(n))}
 	var err error

@@ -27,6 +27,8 @@ func newAddresses(subnet string) *addresses {
 	return &addresses{subnet: subnet, last: lastPod, taken: map[string]bool{}}
 }
 
+// take returns an address that no process listens on: it stays taken until the
+// pod's last process has ended, also after the object has gone.
 func (a *addresses) take() (string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -40,7 +40,13 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Agent plays scheduler, provisioner and the kubelets of all nodes.
+// Agent plays scheduler, provisioner and the kubelets of all nodes:
+//
+//	pod events ──► scheduler ──► binding
+//	          └──► a worker per pod ──► processes, probes ──► status
+//	claim events ─► provisioner ──► volumes
+//
+// Workers share nothing but the Host, the addresses and this map.
 type Agent struct {
 	client    kubernetes.Interface
 	server    string
@@ -142,6 +148,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
+// podHandler turns events into what a pod's worker needs to know. A deletion may
+// come as a tombstone, or hidden in an update to the next pod of that name.
 func (a *Agent) podHandler(ctx context.Context, wake func()) cache.ResourceEventHandler {
 	see := func(obj any) {
 		a.see(ctx, obj.(*corev1.Pod))
@@ -213,6 +221,7 @@ func (a *Agent) forget(uid types.UID) {
 	}
 }
 
+// node is nil for a name that is not one of ours, as for no name at all.
 func (a *Agent) node(name string) *node {
 	for _, n := range a.nodes {
 		if n.name == name {

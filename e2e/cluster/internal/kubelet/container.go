@@ -69,7 +69,12 @@ func (c *container) run(ctx context.Context) (completed bool) {
 	return false
 }
 
-// again says whether a container that ended with this code is restarted.
+// again says whether a container that ended with this code is restarted:
+//
+//	            code 0                   other
+//	Always      unless it is for init    yes
+//	OnFailure   no                       yes
+//	Never       no                       no
 func (c *container) again(exitCode int32) bool {
 	switch c.pod.restartPolicy() {
 	case corev1.RestartPolicyAlways:
@@ -81,6 +86,12 @@ func (c *container) again(exitCode int32) bool {
 }
 
 // live runs the process once and returns when the node has noticed its end.
+// What the API is told lags behind what happens:
+//
+//	process   started ──────────────────────────── ended
+//	relists  │        │ running, probes          │       │ terminated
+//
+// A process that ends before the first relist is never seen running.
 func (c *container) live(ctx context.Context) corev1.ContainerStateTerminated {
 	_ = os.Remove(Container{Dir: c.pod.dir}.ControlSocket()) // a killed process has left it
 	proc, err := c.pod.agent.host.Start(c.command)
@@ -96,6 +107,7 @@ func (c *container) live(ctx context.Context) corev1.ContainerStateTerminated {
 	var probes sync.WaitGroup
 	probing, stopProbing := context.WithCancel(ctx)
 	sick := make(chan struct{}, 1)
+	// The API hears of the start at the next relist, and probes run from then on.
 	if sleepUntil(c.pod.ending.alive, c.pod.node.relist.next(time.Now())) && !proc.HasEnded() {
 		c.running(id, proc)
 		probes.Go(func() { c.probe(probing, proc, sick) })
@@ -109,6 +121,8 @@ func (c *container) live(ctx context.Context) corev1.ContainerStateTerminated {
 	case <-c.pod.ending.alive.Done():
 		c.stop(c.pod.ending.grace, proc)
 	}
+	// So it is with the end. Until then readiness is probed: a probe may be the
+	// first to find the process gone.
 	sleepUntil(ctx, c.pod.node.relist.next(proc.Ended()))
 	stopProbing()
 	probes.Wait()
@@ -117,7 +131,9 @@ func (c *container) live(ctx context.Context) corev1.ContainerStateTerminated {
 }
 
 // stop runs the preStop hook and sends SIGTERM, then SIGKILL when grace is
-// over. It returns when the process has ended.
+// over, but no sooner than minGrace after SIGTERM: the hook may have used the
+// grace up. It returns when the process has ended. A stopped process takes no
+// SIGTERM, and ends by SIGKILL.
 func (c *container) stop(grace context.Context, proc *process.Process) {
 	c.preStop(grace, proc)
 	_ = proc.Signal(syscall.SIGTERM) // what cannot be signalled has ended
@@ -137,6 +153,8 @@ func (c *container) stop(grace context.Context, proc *process.Process) {
 	<-proc.Done()
 }
 
+// preStop waits for the hook, unless the process ends or time runs out first.
+// The wait counts against the grace period.
 func (c *container) preStop(grace context.Context, proc *process.Process) {
 	if c.spec.Lifecycle == nil || c.spec.Lifecycle.PreStop == nil {
 		return
@@ -157,6 +175,7 @@ func (c *container) setProcess(p *process.Process) {
 	c.proc = p
 }
 
+// update changes the status and has it published.
 func (c *container) update(change func(*corev1.ContainerStatus)) {
 	c.pod.mu.Lock()
 	change(&c.status)
@@ -190,6 +209,8 @@ func (c *container) ended(t corev1.ContainerStateTerminated) corev1.ContainerSta
 	return t
 }
 
+// crashLooping shows that the next start is put off; the end moves to the last
+// state.
 func (c *container) crashLooping() {
 	c.report("", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
 		Reason:  "CrashLoopBackOff",

@@ -6,7 +6,15 @@ import (
 )
 
 // ending says how long a pod has. Its three contexts end in this order, and
-// with the context they were made from.
+// with the context they were made from:
+//
+//	               alive    hooks        grace
+//	delete         at once  after grace  after grace
+//	delete again   –        if sooner    if sooner
+//	object gone    at once  at once      after minGrace
+//
+// Between hooks and SIGKILL a process has minGrace in any case, which is the
+// container's business.
 type ending struct {
 	alive context.Context // ended: the pod is to end
 	hooks context.Context // ended: there is no time for preStop hooks
@@ -26,6 +34,7 @@ func newEnding(ctx context.Context) *ending {
 // within ends the pod in d at most; of several calls the earliest end counts.
 func (e *ending) within(d time.Duration) {
 	e.stop()
+	// A hook that is not done by now has used the grace period up.
 	time.AfterFunc(d, func() {
 		e.skipHooks()
 		e.kill()

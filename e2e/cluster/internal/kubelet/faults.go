@@ -38,7 +38,14 @@ func (a *Agent) Pause(ctx context.Context, name string) error {
 func (a *Agent) Resume(name string) error { return a.each(name, (*process.Process).Resume) }
 
 // LoseVolume gives the pod empty volumes for its claims, and kills its
-// processes: none has written to the new one.
+// processes. The order is what makes the new volumes empty:
+//
+//  1. stop the processes: from here on they write nothing;
+//  2. replace the directories;
+//  3. kill the processes: the node restarts them only now.
+//
+// Were they killed first, the node might restart one on the old directory; were
+// they not stopped, one might write its state anew into the new one.
 func (a *Agent) LoseVolume(ctx context.Context, name string) error {
 	p, err := a.find(name)
 	if err != nil {
@@ -95,6 +102,7 @@ func empty(dir string) error {
 	return os.RemoveAll(lost)
 }
 
+// each does it to all of the pod's processes, whatever comes of the others.
 func (a *Agent) each(name string, do func(*process.Process) error) error {
 	procs, err := a.processes(name)
 	if err != nil {
@@ -106,6 +114,7 @@ func (a *Agent) each(name string, do func(*process.Process) error) error {
 	return err
 }
 
+// processes are at least one: a fault on nothing would pass unnoticed.
 func (a *Agent) processes(name string) ([]*process.Process, error) {
 	p, err := a.find(name)
 	if err != nil {

@@ -45,6 +45,7 @@ func repository(ref string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(ref, "docker.io/"), "library/")
 }
 
+// findImage takes any tag: there is one binary per repository.
 func findImage(images []Image, ref string) (Image, error) {
 	i := slices.IndexFunc(images, func(i Image) bool { return i.Name == repository(ref) })
 	if i < 0 {
@@ -90,7 +91,13 @@ func expand(s string, env map[string]string) string {
 type mount struct{ path, dir string }
 
 // redirect replaces the paths of mounts in s by their directories: whole path
-// elements only, the longest mount first.
+// elements only, the longest mount first. With /data mounted from /run/1,
+//
+//	--dir=/data/mg       becomes  --dir=/run/1/mg
+//	--dir=/database      stays
+//	--dir=/srv/data      stays
+//
+// so a program has to be told its paths; those built into it are the host's.
 func redirect(s string, mounts []mount) string {
 	sorted := slices.Clone(mounts)
 	slices.SortFunc(sorted, func(a, b mount) int { return len(b.path) - len(a.path) })

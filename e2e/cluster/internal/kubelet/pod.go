@@ -50,6 +50,7 @@ type pod struct {
 	claims   []string // directories of its persistent volumes
 }
 
+// newPod makes the pod's containers; nothing runs before run.
 func newPod(ctx context.Context, a *Agent, n *node, object *corev1.Pod, ip string) *pod {
 	p := &pod{
 		agent: a, node: n, key: object.Namespace + "/" + object.Name, ip: ip,
@@ -80,6 +81,8 @@ func (p *pod) run(ctx context.Context) {
 		p.runContainers(ctx)
 	}
 	p.set(&p.finished)
+	// A pod whose containers have completed keeps its object, and its address,
+	// until it is deleted.
 	<-p.ending.alive.Done()
 	if sleep(ctx, p.agent.timing.CleanUp) {
 		p.removeObject(ctx)
@@ -169,6 +172,7 @@ func (p *pod) processes() []*process.Process {
 
 func (p *pod) name() string { return p.key[strings.IndexByte(p.key, '/')+1:] }
 
+// seen is the newest object; it is the informer's and must not be changed.
 func (p *pod) seen() *corev1.Pod {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -217,6 +221,7 @@ func (p *pod) touch() {
 	}
 }
 
+// showWaiting is where a user of a real cluster would look, too.
 func (p *pod) showWaiting(err error) {
 	for _, c := range p.containers {
 		c.update(func(s *corev1.ContainerStatus) {

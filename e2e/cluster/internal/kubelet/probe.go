@@ -49,6 +49,7 @@ func (p prober) run(ctx context.Context, report func(ok bool) (goOn bool)) {
 	}
 }
 
+// once is one check within the probe's time-out.
 func (p prober) once(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, seconds(p.spec.TimeoutSeconds))
 	defer cancel()
@@ -74,6 +75,7 @@ func checker(spec *corev1.Probe, c *corev1.Container, ip string) (func(context.C
 	return nil, fmt.Errorf("unsupported probe of container %s", c.Name)
 }
 
+// dialCheck succeeds as soon as the kernel accepts: a stopped process passes.
 func dialCheck(addr string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
@@ -84,6 +86,8 @@ func dialCheck(addr string) func(context.Context) error {
 	}
 }
 
+// httpCheck opens a connection for each request, as kubelet does, so that it
+// never asks a process that has been replaced. A redirect counts as an answer.
 func httpCheck(get *corev1.HTTPGetAction, c *corev1.Container, ip string) (func(context.Context) error, error) {
 	port, err := resolvePort(get.Port, c)
 	if err != nil {
@@ -127,6 +131,7 @@ func fetch(ctx context.Context, client *http.Client, u *url.URL, headers []corev
 	return nil
 }
 
+// resolvePort looks a named port up among the container's.
 func resolvePort(port intstr.IntOrString, c *corev1.Container) (string, error) {
 	if port.Type == intstr.Int {
 		return strconv.Itoa(port.IntValue()), nil

@@ -29,6 +29,8 @@ func newProvisioner(a *Agent, claims listers.PersistentVolumeClaimLister) *provi
 	return p
 }
 
+// provisionAll is level-triggered: what fails is tried again at the next event
+// or recheck.
 func (p *provisioner) provisionAll(ctx context.Context) {
 	claims, err := p.claims.List(labels.Everything())
 	if err != nil {
@@ -58,6 +60,8 @@ func (p *provisioner) provisionAll(ctx context.Context) {
 	}
 }
 
+// make names the claim in the volume, by UID: the binder then binds the two
+// whatever the storage class, and no later claim of that name gets the data.
 func (p *provisioner) make(ctx context.Context, c *corev1.PersistentVolumeClaim) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -85,6 +89,8 @@ func (p *provisioner) make(ctx context.Context, c *corev1.PersistentVolumeClaim)
 	return nil
 }
 
+// remove takes the data along, as a dynamic provisioner with the usual reclaim
+// policy does.
 func (p *provisioner) remove(ctx context.Context, claim types.UID) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -22,6 +22,7 @@ func (p *pod) publish(ctx context.Context) {
 			return
 		case <-p.dirty:
 		}
+		// Changes that come meanwhile are part of the same write.
 		sleep(ctx, p.agent.timing.Report)
 		status := podStatus(p.seen(), p.observe(), sent.Conditions, metav1.Now())
 		if equality.Semantic.DeepEqual(status, sent) {

@@ -71,6 +71,8 @@ func newScheduler(a *Agent, pods listers.PodLister) *scheduler {
 	return s
 }
 
+// bindAll counts what it has just bound, though the lister will not know it for
+// a while: otherwise pods created together would land on one node.
 func (s *scheduler) bindAll(ctx context.Context) {
 	pods, err := s.pods.List(labels.Everything())
 	if err != nil {
@@ -97,6 +99,7 @@ func (s *scheduler) bindAll(ctx context.Context) {
 	}
 }
 
+// bind names the UID, so that a pod of the same name is not bound in its place.
 func (s *scheduler) bind(ctx context.Context, p *corev1.Pod, node string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -136,6 +139,7 @@ func place(pod *corev1.Pod, nodes []*node, pods []*corev1.Pod, placed map[types.
 	return best
 }
 
+// owner is what siblings have in common; a pod without a controller is alone.
 func owner(p *corev1.Pod) types.UID {
 	if ref := metav1.GetControllerOf(p); ref != nil {
 		return ref.UID

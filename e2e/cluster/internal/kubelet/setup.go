@@ -84,6 +84,7 @@ func (c *container) supported() error {
 	return nil
 }
 
+// setUpProbes also refuses the probes that cannot be played.
 func (c *container) setUpProbes() error {
 	c.checks = map[*corev1.Probe]func(context.Context) error{}
 	for _, spec := range []*corev1.Probe{c.spec.StartupProbe, c.spec.ReadinessProbe, c.spec.LivenessProbe} {
@@ -126,6 +127,7 @@ func (p *pod) mountAll(ctx context.Context, s sources) (map[string]string, error
 	return dirs, nil
 }
 
+// claimed is the directory of the claim's volume, for as long as the claim lives.
 func (p *pod) claimed(ctx context.Context, s sources, claim string) (string, error) {
 	uid, err := s.boundClaim(ctx, claim)
 	return claimDir(p.agent.volumes(), uid), err

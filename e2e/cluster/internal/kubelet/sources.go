@@ -14,7 +14,9 @@ import (
 )
 
 // sources reads what a pod's spec refers to. The pod's status holds the
-// addresses, whatever the API knows of them yet.
+// addresses, whatever the API knows of them yet. It is read once, when the pod
+// is set up: later changes of a ConfigMap or Secret reach only new pods, where
+// kubelet would follow in mounted files after a minute or so.
 type sources struct {
 	client kubernetes.Interface
 	pod    *corev1.Pod
@@ -74,6 +76,7 @@ func (s sources) value(ctx context.Context, from *corev1.EnvVarSource) (value st
 	return "", false, fmt.Errorf("unsupported source")
 }
 
+// pick is one key of data; a missing one is an error unless it is optional.
 func pick(data map[string][]byte, key string, optional *bool, err error) (string, bool, error) {
 	v, ok := data[key]
 	if err == nil && !ok && !isTrue(optional) {

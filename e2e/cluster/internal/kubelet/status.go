@@ -43,8 +43,13 @@ func podStatus(pod *corev1.Pod, o observed, before []corev1.PodCondition, now me
 	return s
 }
 
-// phase follows kubelet's getPhase: a container that will be restarted keeps
-// the pod Running.
+// phase follows kubelet's getPhase; a container that will be restarted keeps
+// the pod Running:
+//
+//	no container was ever seen running     Pending
+//	some was, and some may run again       Running
+//	none will run again, all completed     Succeeded
+//	none will run again, otherwise         Failed
 func phase(pod *corev1.Pod, o observed) corev1.PodPhase {
 	failed := func(s corev1.ContainerStatus) bool {
 		return s.State.Terminated != nil && s.State.Terminated.ExitCode != 0
@@ -63,6 +68,7 @@ func phase(pod *corev1.Pod, o observed) corev1.PodPhase {
 	return corev1.PodPending
 }
 
+// conditions are the node's own five, in kubelet's order, with its reasons.
 func conditions(pod *corev1.Pod, o observed) []corev1.PodCondition {
 	ready := all(corev1.ContainersReady, "ContainersNotReady", "containers with unready status", names(o.main, unready))
 	return []corev1.PodCondition{

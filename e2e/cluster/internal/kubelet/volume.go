@@ -60,6 +60,8 @@ func (s sources) files(ctx context.Context, v corev1.VolumeSource) (map[string][
 	return nil, fmt.Errorf("unsupported volume")
 }
 
+// projection is one source of a projected volume, such as the one that admission
+// adds for the ServiceAccount: token, root certificate and namespace.
 func (s sources) projection(ctx context.Context, p corev1.VolumeProjection) (map[string][]byte, error) {
 	switch {
 	case p.Secret != nil:
@@ -108,6 +110,7 @@ func (s sources) fields(items []corev1.DownwardAPIVolumeFile) (map[string][]byte
 	return out, nil
 }
 
+// writeFiles makes dir, which may be all there is to do, and the files in it.
 func writeFiles(dir string, files map[string][]byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

@@ -70,6 +70,8 @@ func (h *Host) Close() {
 	h.wg.Wait()
 }
 
+// serve never unlocks its thread: that ends with the goroutine, and by then no
+// process is to run any more.
 func (h *Host) serve() {
 	runtime.LockOSThread()
 	for {
@@ -86,6 +88,8 @@ func (h *Host) serve() {
 	}
 }
 
+// start gives the process the log itself, not a pipe: what it writes last is kept
+// even if this process is killed first.
 func start(spec Spec) (*Process, error) {
 	log, err := os.OpenFile(spec.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
