@@ -206,7 +206,7 @@ func (s *session) showSnapshots() ([][]any, error) {
 		return nil, nil // there is none
 	}
 	s.storage.mu.Lock()
-	ldt := s.storage.saved
+	ldt := s.storage.saved.ldt
 	s.storage.mu.Unlock()
 	created := file.ModTime().UTC().Format("2006-01-02T15:04:05.000000+0000")
 	return [][]any{{s.dir.file(snapshotFile), ldt, created, fmt.Sprintf("%dB", file.Size())}}, nil

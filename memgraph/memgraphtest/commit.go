@@ -14,7 +14,7 @@ type outcome struct {
 
 // commit ends a transaction. In an explicit one the failure's class is another
 // before 3.8. Source: Memgraph v3.12 storage/v2/inmemory/storage.cpp:1130-1272.
-func (r *replication) commit(tx *graph.Tx, explicit transactionKind) outcome {
+func (r *replication) commit(tx *graph.Tx, kind transactionKind) outcome {
 	if !tx.Wrote() {
 		tx.Commit()
 		return outcome{}
@@ -32,11 +32,11 @@ func (r *replication) commit(tx *graph.Tx, explicit transactionKind) outcome {
 	if err != nil {
 		return outcome{failed: &failure{codeTransient, err.Error()}}
 	}
-	return r.report(s, explicit)
+	return r.report(s, kind)
 }
 
 // report says which replicas missed s.
-func (r *replication) report(s *shipment, explicit transactionKind) outcome {
+func (r *replication) report(s *shipment, kind transactionKind) outcome {
 	if len(s.misses) == 0 {
 		return outcome{}
 	}
@@ -44,7 +44,7 @@ func (r *replication) report(s *shipment, explicit transactionKind) outcome {
 	switch {
 	case !s.twoPhase && r.version.atLeast(3, 13):
 		return outcome{note: &notification{"WARNING", "SyncReplicationFailure", text}}
-	case explicit == autoCommit && r.version.before(3, 8):
+	case kind == autoCommit && r.version.before(3, 8):
 		return outcome{failed: &failure{codeTransient, text}}
 	}
 	return outcome{failed: refuse("%s", text)}

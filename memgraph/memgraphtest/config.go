@@ -52,7 +52,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-func (c Config) withDefaults() (Config, version, error) {
+// completed is c with its defaults, or what is wrong with it.
+func completed(c Config) (Config, error) {
 	c.Version = cmp.Or(c.Version, DefaultVersion)
 	c.Host = cmp.Or(c.Host, "127.0.0.1")
 	c.CheckFrequency = max(0, cmp.Or(c.CheckFrequency, DefaultCheckFrequency))
@@ -60,9 +61,9 @@ func (c Config) withDefaults() (Config, version, error) {
 	c.PromotionPoll = max(0, cmp.Or(c.PromotionPoll, DefaultPromotionPoll))
 	c.TimeoutScale = cmp.Or(c.TimeoutScale, 1)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
-	v, err := parseVersion(c.Version)
+	_, err := parseVersion(c.Version)
 	if err == nil && c.DataDirectory == "" {
 		err = errors.New("no data directory is given")
 	}
-	return c, v, err
+	return c, err
 }

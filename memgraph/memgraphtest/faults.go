@@ -21,11 +21,15 @@ var errDying = errors.New("the process died at a crash point")
 // faults are the switches that a process can be told to fail by. They end with
 // the process.
 type faults struct {
-	kill func() // ends the process without waiting for anything
+	die  func() // must not wait for anything
+	died chan struct{}
+	once sync.Once
 
 	mu      sync.Mutex
 	crashAt CrashPoint
 }
+
+func newFaults(die func()) *faults { return &faults{die: die, died: make(chan struct{})} }
 
 // arm makes the next commit that reaches p the last; "" disarms.
 func (f *faults) arm(p CrashPoint) error {
@@ -46,6 +50,9 @@ func (f *faults) reach(p CrashPoint) error {
 	if !hit {
 		return nil
 	}
-	f.kill()
+	f.once.Do(func() {
+		close(f.died) // before anybody can notice
+		f.die()
+	})
 	return errDying
 }

@@ -21,43 +21,37 @@ type instance struct {
 	roles   *replication
 	faults  *faults
 	counts  *counters
+	door    *door // nil until Bolt is open
 	// systemLock lets one statement change the system at a time.
 	systemLock chan struct{}
 	loginLock  sync.Mutex
 
-	life     context.Context // of everything but sessions' own work
-	kill     context.CancelFunc
-	died     chan struct{} // closed by kill at a crash point
-	dying    sync.Once
-	hungUp   sync.Once
-	listener *listener
-	sessions sync.WaitGroup
-	workers  sync.WaitGroup
-
-	mu    sync.Mutex
-	conns map[*conn]struct{} // of Bolt; nil once no more are let in
+	life    context.Context // ends calls to replicas and what runs on its own
+	kill    context.CancelFunc
+	workers sync.WaitGroup
 }
 
 // launch starts a process: it recovers, takes up its role and opens Bolt, in
 // this order. Source: Memgraph v3.12 memgraph.cpp.
-func launch(ctx context.Context, cfg Config, v version, n *network, c *counters) (*instance, error) {
-	i := &instance{
-		cfg: cfg, version: v, network: n, runID: newUUID(), counts: c,
-		systemLock: make(chan struct{}, 1), died: make(chan struct{}), conns: map[*conn]struct{}{},
+func launch(ctx context.Context, cfg Config, n *network, c *counters) (*instance, error) {
+	v, err := parseVersion(cfg.Version)
+	if err != nil {
+		return nil, err
 	}
+	i := &instance{cfg: cfg, version: v, network: n, runID: newUUID(), counts: c, systemLock: make(chan struct{}, 1)}
 	i.life, i.kill = context.WithCancel(context.WithoutCancel(ctx))
-	i.faults = &faults{kill: i.die}
+	i.faults = newFaults(i.die)
 	abort := context.AfterFunc(ctx, i.kill)
 	if err := i.recover(ctx); err != nil {
 		i.kill()
 		return nil, err
 	}
-	err := i.open()
+	err = i.open()
 	if err == nil && !abort() {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		i.end(false)
+		i.end()
 		return nil, err
 	}
 	return i, nil
@@ -101,42 +95,15 @@ func (i *instance) open() error {
 	if err := i.roles.restore(); err != nil {
 		return err
 	}
-	l, err := i.network.listen(i.roles.addressOf(int64(i.cfg.BoltPort)))
+	door, err := openDoor(i.network, i.roles.addressOf(int64(i.cfg.BoltPort)), func(c *conn) { newSession(i, c).run() })
 	if err != nil {
 		return fmt.Errorf("start Bolt: %w", err)
 	}
-	i.listener = l
-	i.workers.Go(i.acceptSessions)
+	i.door = door
 	if i.cfg.SnapshotInterval > 0 {
 		i.workers.Go(i.saveRegularly)
 	}
 	return nil
-}
-
-func (i *instance) acceptSessions() {
-	for {
-		c, err := i.listener.accept()
-		if err != nil {
-			return
-		}
-		i.mu.Lock()
-		if i.conns == nil {
-			i.mu.Unlock()
-			_ = c.Close() // it came too late
-			return
-		}
-		i.conns[c] = struct{}{}
-		i.sessions.Go(func() { i.serve(c) })
-		i.mu.Unlock()
-	}
-}
-
-func (i *instance) serve(c *conn) {
-	newSession(i, c).run()
-	i.mu.Lock()
-	delete(i.conns, c)
-	i.mu.Unlock()
-	_ = c.Close() // both sides are done with it
 }
 
 func (i *instance) saveRegularly() {
@@ -145,74 +112,74 @@ func (i *instance) saveRegularly() {
 	for {
 		select {
 		case <-ticker.C:
-			if err := i.storage.save(); err != nil {
-				i.cfg.Logger.Error("snapshot failed", "err", err)
-			}
+			i.save()
 		case <-i.life.Done():
 			return
 		}
 	}
 }
 
-// die is death at a crash point: nothing is written any more, all connections
-// break. It does not wait.
-func (i *instance) die() {
-	i.dying.Do(func() {
-		_ = i.storage.log.close() // a process that dies closes nothing
-		i.kill()
-		i.hangUp()
-		close(i.died)
-	})
+// save writes a snapshot, on replicas from 3.7 on.
+func (i *instance) save() {
+	if i.cfg.WithoutLog || i.roles.role() == RoleReplica && i.version.before(3, 7) {
+		return
+	}
+	if err := i.storage.save(); err != nil && !errors.Is(err, errJournalClosed) {
+		i.cfg.Logger.Error("snapshot failed", "err", err)
+	}
 }
 
-// hangUp closes Bolt: the port and all sessions.
-func (i *instance) hangUp() {
-	i.hungUp.Do(func() {
-		if i.listener != nil {
-			i.listener.close()
-		}
-	})
-	i.mu.Lock()
-	conns := i.conns
-	i.conns = nil
-	i.mu.Unlock()
-	for c := range conns {
-		_ = c.Close() // its session notices
+// die ends the process at once: nothing is written any more, all connections
+// break. It does not wait.
+func (i *instance) die() {
+	_ = i.storage.log.close() // a process that dies closes nothing
+	i.kill()
+	if i.door != nil {
+		i.door.close()
 	}
 }
 
 // crash ends the process as SIGKILL does: what was written stays.
 func (i *instance) crash() {
-	_ = i.storage.log.close() // as in die
-	i.kill()
-	i.end(false)
+	i.die()
+	i.end()
 }
 
 // terminate ends the process as SIGTERM does. From 3.12 on commits that are
 // being replicated are cut short; before, they are waited for.
 func (i *instance) terminate() {
-	i.hangUp()
 	if i.version.atLeast(3, 12) {
 		i.kill()
 	}
-	i.end(i.cfg.SnapshotOnExit && !i.cfg.WithoutLog)
+	i.rest()
+	if i.cfg.SnapshotOnExit {
+		i.save()
+	}
+	i.release()
 }
 
-// end waits until nothing of the process runs any more.
-func (i *instance) end(withSnapshot bool) {
-	i.hangUp()
-	i.sessions.Wait()
+// rest waits until nothing of the process runs any more.
+func (i *instance) rest() {
+	if i.door != nil {
+		i.door.close()
+		i.door.wait()
+	}
 	i.kill()
 	i.workers.Wait()
 	i.roles.end()
-	if withSnapshot {
-		if err := i.storage.save(); err != nil && !errors.Is(err, errJournalClosed) {
-			i.cfg.Logger.Error("snapshot failed", "err", err)
-		}
-	}
+}
+
+// release gives the data directory back.
+func (i *instance) release() {
 	if err := errors.Join(i.storage.log.close(), i.dir.close()); err != nil {
 		i.cfg.Logger.Error("shutdown failed", "err", err)
 	}
+}
+
+// end is the rest of a process that saves nothing.
+func (i *instance) end() {
+	i.rest()
+	i.release()
 }
 
 // setAside moves the data away, as --data-recovery-on-startup=false does.

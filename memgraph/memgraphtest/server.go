@@ -13,7 +13,6 @@ import (
 // Server is one Memgraph: a place with an address, a network and a data
 // directory, in which a process runs or does not. It is safe for concurrent use.
 type Server struct {
-	version version
 	network *network
 	counts  counters
 
@@ -25,11 +24,11 @@ type Server struct {
 
 // New checks the configuration; Start the server to use it.
 func New(cfg Config) (*Server, error) {
-	cfg, v, err := cfg.withDefaults()
+	cfg, err := completed(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("new memgraph: %w", err)
 	}
-	return &Server{version: v, network: newNetwork(), cfg: cfg}, nil
+	return &Server{network: newNetwork(), cfg: cfg}, nil
 }
 
 var errRunning = errors.New("it runs already")
@@ -46,11 +45,11 @@ func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
 	cfg := s.cfg
 	s.mu.Unlock()
-	i, err := launch(ctx, cfg, s.version, s.network, &s.counts)
+	i, err := launch(ctx, cfg, s.network, &s.counts)
 	if err != nil {
 		return fmt.Errorf("start memgraph: %w", err)
 	}
-	_, port, err := net.SplitHostPort(i.listener.addr)
+	_, port, err := net.SplitHostPort(i.door.listener.addr)
 	if err == nil {
 		cfg.BoltPort, err = strconv.Atoi(port)
 	}
@@ -118,7 +117,7 @@ func (s *Server) Died() <-chan struct{} {
 	if s.instance == nil {
 		return nil
 	}
-	return s.instance.died
+	return s.instance.faults.died
 }
 
 // SetNetwork changes what reaches the server's ports and what it reaches. It
@@ -148,7 +147,7 @@ func (s *Server) running() *instance {
 		return nil
 	}
 	select {
-	case <-s.instance.died:
+	case <-s.instance.faults.died:
 		return nil
 	default:
 		return s.instance
@@ -158,7 +157,7 @@ func (s *Server) running() *instance {
 // reap waits for the end of a process that died.
 func (s *Server) reap() {
 	if i := s.forget(); i != nil {
-		i.end(false)
+		i.end()
 	}
 }
 

@@ -30,7 +30,7 @@ type storage struct {
 	ldt     int64 // last durable timestamp
 	epoch   string
 	history []reign
-	saved   int64 // ldt of the newest snapshot
+	saved   reign // what the newest snapshot holds
 }
 
 // position is where a database stands in the succession of epochs.
@@ -69,7 +69,8 @@ func openStorage(dir *directory, uuid string) (*storage, error) {
 
 func (s *storage) load(snap snapshot) {
 	s.graph.Replace(snap.nodes)
-	s.epoch, s.ldt, s.history, s.saved = snap.epoch, snap.ldt, snap.history, snap.ldt
+	s.epoch, s.ldt, s.history = snap.epoch, snap.ldt, snap.history
+	s.saved = reign{snap.epoch, snap.ldt}
 }
 
 // replay takes an entry of the log into account. That it writes the current
@@ -169,27 +170,27 @@ func (s *storage) save() error {
 	s.mu.Lock()
 	before := s.saved
 	s.mu.Unlock()
-	if before == at.ldt {
+	if before == (reign{at.epoch, at.ldt}) {
 		return nil
 	}
 	snap := snapshot{epoch: at.epoch, ldt: at.ldt, history: at.history}
 	for _, n := range tx.Nodes("") {
 		snap.nodes = append(snap.nodes, graph.Write{ID: n.ID, State: tx.State(n)})
 	}
-	return s.keep(snap.pack(), at.ldt, before)
+	return s.keep(snap.pack(), reign{at.epoch, at.ldt}, before.ldt)
 }
 
 // keep stores a snapshot and cuts the log behind the one before it.
-func (s *storage) keep(packed []byte, ldt, before int64) error {
+func (s *storage) keep(packed []byte, at reign, before int64) error {
 	if err := s.dir.replace(snapshotFile, packed); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
-	if err := s.log.restart(ldt, before); err != nil {
+	if err := s.log.restart(at.ldt, before); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.saved = ldt
+	s.saved = at
 	return nil
 }
 
@@ -205,7 +206,7 @@ func (s *storage) restore(packed []byte) error {
 	s.load(snap)
 	s.clock = max(s.clock, s.ldt+1)
 	s.mu.Unlock()
-	return s.keep(packed, snap.ldt, snap.ldt)
+	return s.keep(packed, reign{snap.epoch, snap.ldt}, snap.ldt)
 }
 
 // newestSnapshot reads the newest snapshot; one that the log continues exists

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,10 @@ const asProcess = "MEMGRAPHTEST_AS_PROCESS"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProcess) != "" {
+		go func() { // ends with the tests, however they end
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(3)
+		}()
 		main()
 		return
 	}
@@ -92,6 +97,8 @@ func (p *process) launch() {
 	p.cmd = exec.Command(self, p.args...)
 	p.cmd.Env = append(os.Environ(), asProcess+"=1", "MEMGRAPH_USER=u", "MEMGRAPH_PASSWORD=secret")
 	p.cmd.Stderr = p.stderr
+	_, err = p.cmd.StdinPipe()
+	require.NoError(p.t, err)
 	require.NoError(p.t, p.cmd.Start())
 	p.waitFor("the process to serve", func() bool {
 		state, err := p.control.State(p.t.Context())
