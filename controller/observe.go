@@ -30,8 +30,9 @@ const (
 	// refusedTwice is the pause before a refused connection is tried again: a
 	// single refusal may be chance, two are a process that is gone.
 	refusedTwice = 10 * time.Millisecond
-	// storageAge is how old the count of vertices may get: it keeps empty
-	// instances apart from full ones, and needs no more.
+	// storageAge is how old the count of vertices may get. It keeps empty
+	// instances apart from full ones, and needs no more; one that was empty is
+	// asked every time, since it may have been filled.
 	storageAge = 10 * time.Second
 )
 
@@ -145,11 +146,9 @@ func (c *Controller) inquire(ctx context.Context, p memgraph.Pod) error {
 	s := sample{c: c, pod: p, runID: known.RunID}
 	var errs []error
 	if known.Role == memgraph.RoleMain {
-		errs = append(errs, take(ctx, s, c.deps.Asker.Replicas, func(i *memgraph.Instance, r []memgraph.Replica) {
-			i.Replicas, i.ReplicasAt = r, time.Now()
-		}))
+		errs = append(errs, c.list(ctx, p))
 	}
-	if time.Since(known.StorageAt) > storageAge {
+	if known.Storage.Vertices == 0 || time.Since(known.StorageAt) > storageAge {
 		errs = append(errs, take(ctx, s, c.deps.Asker.StorageInfo, func(i *memgraph.Instance, info memgraph.StorageInfo) {
 			i.Storage, i.StorageAt = info, time.Now()
 		}))
@@ -160,6 +159,18 @@ func (c *Controller) inquire(ctx context.Context, p memgraph.Pod) error {
 		}))
 	}
 	return errors.Join(errs...)
+}
+
+// list asks MAIN for its replicas. Of two lists that were asked for at the same
+// time the one that was asked for later is kept.
+func (c *Controller) list(ctx context.Context, main memgraph.Pod) error {
+	asked := time.Now()
+	s := sample{c: c, pod: main, runID: c.seen.of(main.UID).RunID}
+	return take(ctx, s, c.deps.Asker.Replicas, func(i *memgraph.Instance, r []memgraph.Replica) {
+		if asked.After(i.ReplicasAsked) {
+			i.Replicas, i.ReplicasAsked, i.ReplicasAt = r, asked, time.Now()
+		}
+	})
 }
 
 // sample is what a question is asked about: a process in a pod.

@@ -168,15 +168,17 @@ func (t *term) spread(steps []reconcile.Step, now time.Time) {
 	}
 }
 
-// carryOut makes steps, and has MAIN asked for what came of them.
+// carryOut makes steps, and asks MAIN what came of them: the next look at the
+// pod must not go by a list from before.
 func (t *term) carryOut(ctx context.Context, steps []reconcile.Step) error {
 	if len(steps) == 0 {
 		return nil
 	}
 	results := t.executor.Execute(ctx, steps)
 	t.c.news.reconciled(results)
-	t.routine.add(steps[0].Main.Name, time.Now())
-	var errs []error
+	main := steps[0].Main
+	errs := []error{t.c.list(ctx, main)}
+	t.routine.add(main.Name, time.Now()) // whose key decides on what follows
 	for _, r := range results {
 		if r.Err != nil && !errors.Is(r.Err, reconcile.ErrBreakerOpen) {
 			errs = append(errs, fmt.Errorf("%s: %w", r.Step, r.Err))

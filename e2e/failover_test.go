@@ -126,9 +126,9 @@ func (r *run) round(ctx context.Context, f fail) {
 	for _, w := range r.writers {
 		r.gap = append(r.gap, w.Gap(begun))
 	}
-	controllers, err := lab.Controllers(ctx)
+	changes, err := lab.History(ctx)
 	require.NoError(r.t, err)
-	for _, c := range leader(controllers).Record.History {
+	for _, c := range changes {
 		if c.Generation == sight.Generation {
 			r.queued = append(r.queued, time.Duration(c.Stages["queued"]*float64(time.Millisecond)))
 		}

@@ -19,6 +19,7 @@ import (
 	"memgraph-controller/controller"
 	"memgraph-controller/e2e/cluster"
 	"memgraph-controller/gateway"
+	"memgraph-controller/memgraph"
 )
 
 const (
@@ -178,6 +179,30 @@ func (l *Lab) Whole(ctx context.Context) (emptied int, err error) {
 	}
 }
 
+// Back waits until the leader lists pod as a replica in step in a generation, or
+// as one that has diverged, and returns when that was seen.
+func (l *Lab) Back(ctx context.Context, pod string, generation int64) (time.Time, error) {
+	for {
+		controllers, err := l.Controllers(ctx)
+		if s := leader(controllers); err == nil && s.Record.Generation == generation {
+			for _, p := range s.Pods {
+				if p.Name == pod && (p.Replication == memgraph.StatusReady && p.Behind == 0 || p.Diverged) {
+					return time.Now(), nil
+				}
+			}
+		}
+		if err := pause(ctx, poll); err != nil {
+			return time.Time{}, fmt.Errorf("wait for %s to be back: %w", pod, err)
+		}
+	}
+}
+
+// History is the record's, as the leader shows it.
+func (l *Lab) History(ctx context.Context) ([]memgraph.Change, error) {
+	controllers, err := l.Controllers(ctx)
+	return leader(controllers).Record.History, err
+}
+
 // otherProcess waits until the leader has met another process in pod.
 func (l *Lab) otherProcess(ctx context.Context, pod string, before []Status) error {
 	old := runID(before, pod)
@@ -236,7 +261,7 @@ func incomplete(controllers []Status) error {
 		return fmt.Errorf("leading %v, in sync %v, %d pods: %s", s.Leading, s.Record.InSync, len(s.Pods), s.Reason)
 	}
 	for _, p := range s.Pods {
-		follows := p.Replication == "ready" && p.Behind == 0
+		follows := p.Replication == memgraph.StatusReady && p.Behind == 0
 		if !p.Ready || p.Terminating || p.Name != s.Record.Main && !follows {
 			return fmt.Errorf("%s: ready %v, listed as %s %s, %d behind", p.Name, p.Ready, p.Mode, p.Replication, p.Behind)
 		}

@@ -32,7 +32,7 @@ type Row struct {
 // PrintTable writes min, median, p99 and max of each row in milliseconds.
 func PrintTable(w io.Writer, title string, rows []Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "%s\tn\tmin\tmedian\tp99\tmax\tms\n", title)
+	fmt.Fprintf(t, "%s (ms)\tn\tmin\tmedian\tp99\tmax\t\n", title)
 	for _, r := range rows {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t\n", r.Name, len(r.Sample),
 			ms(r.Percentile(0)), ms(r.Percentile(50)), ms(r.Percentile(99)), ms(r.Percentile(100)))

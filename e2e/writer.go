@@ -59,6 +59,9 @@ func NewWriter(ctx context.Context, name, addr string) (*Writer, error) {
 	return w, nil
 }
 
+// Name is the writer's.
+func (w *Writer) Name() string { return w.name }
+
 // Stop ends the writing; the last write is acknowledged or cut off.
 func (w *Writer) Stop() {
 	w.stop()

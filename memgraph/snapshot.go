@@ -49,10 +49,10 @@ type Instance struct {
 	Reach Reach
 	Asked time.Time
 	Identity
-	// Replicas are a MAIN's registrations, as of ReplicasAt; the zero time means
-	// that they are not known.
-	Replicas   []Replica
-	ReplicasAt time.Time
+	// Replicas are a MAIN's registrations, asked for at ReplicasAsked and told by
+	// ReplicasAt; the zero time means that they are not known.
+	Replicas                  []Replica
+	ReplicasAsked, ReplicasAt time.Time
 	// Storage is as of StorageAt; the zero time means that it is not known.
 	Storage   StorageInfo
 	StorageAt time.Time
