@@ -2,9 +2,9 @@ package memgraphtest
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"memgraph-controller/memgraph/memgraphtest/internal/cypher"
@@ -190,13 +190,13 @@ func constant(rows ...[]any) func() ([][]any, error) {
 	return func() ([][]any, error) { return rows, nil }
 }
 
-// showConfig lists the flags that the stand-in was given; defaults and
-// descriptions are not modelled.
+// showConfig lists the settings by name; descriptions are not modelled.
 func (s *session) showConfig() ([][]any, error) {
 	var rows [][]any
-	for _, name := range slices.Sorted(maps.Keys(s.cfg.Flags)) {
-		rows = append(rows, []any{name, "", s.cfg.Flags[name], ""})
+	for _, f := range s.cfg.Flags {
+		rows = append(rows, []any{f.Name, f.Default, f.Value, ""})
 	}
+	slices.SortFunc(rows, func(a, b []any) int { return strings.Compare(a[0].(string), b[0].(string)) })
 	return rows, nil
 }
 

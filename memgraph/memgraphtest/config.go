@@ -46,11 +46,14 @@ type Config struct {
 	PromotionPoll time.Duration
 	// TimeoutScale multiplies the time-outs of calls to replicas.
 	TimeoutScale float64
-	// Flags are what SHOW CONFIG shows as current values.
-	Flags map[string]string
+	// Flags are what SHOW CONFIG lists, in any order.
+	Flags []Flag
 	// Logger gets one line for each start, end and change of role; nobody if nil.
 	Logger *slog.Logger
 }
+
+// Flag is a setting as SHOW CONFIG shows it.
+type Flag struct{ Name, Default, Value string }
 
 // completed is c with its defaults, or what is wrong with it.
 func completed(c Config) (Config, error) {

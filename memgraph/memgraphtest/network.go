@@ -241,31 +241,31 @@ func (n *network) listen(addr string) (*listener, error) {
 	return l, nil
 }
 
+// acceptPause is the wait after an accept that failed for lack of resources.
+const acceptPause = 10 * time.Millisecond
+
 // accept returns the next connection, or net.ErrClosed once l is closed. Where
 // the mode lets nobody in it waits for another.
 func (l *listener) accept() (*conn, error) {
 	for {
 		s := l.network.state.Load()
-		if s.mode != Open {
-			select {
-			case <-s.ended:
-			case <-l.closed:
-				return nil, net.ErrClosed
+		var again <-chan time.Time // never, while the mode is not Open
+		if s.mode == Open {
+			if c := l.acceptOpen(); c != nil {
+				return c, nil
 			}
-			continue
-		}
-		if c := l.acceptOpen(); c != nil {
-			return c, nil
+			again = time.After(acceptPause)
 		}
 		select {
+		case <-s.ended:
 		case <-l.closed:
 			return nil, net.ErrClosed
-		default:
+		case <-again:
 		}
 	}
 }
 
-// acceptOpen waits for one connection; nil if the mode changed meanwhile.
+// acceptOpen waits for one connection; nil if there is none to be had.
 func (l *listener) acceptOpen() *conn {
 	l.mu.Lock()
 	tcp := l.tcp

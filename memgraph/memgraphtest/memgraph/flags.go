@@ -16,63 +16,90 @@ type options struct {
 	controlSocket string
 }
 
-// flags is what the command takes: Memgraph's, with its defaults of v3.12, and
-// its own. The value tells whether a bare --flag is one.
-var flags = map[string]string{
-	"also-log-to-stderr": "false", "auth-password-permit-null": "true", "bolt-address": "0.0.0.0", "bolt-cert-file": "",
-	"bolt-key-file": "", "bolt-num-workers": "0", "bolt-port": "7687", "data-dir-lock-acquisition-timeout-sec": "30",
-	"data-directory": "mg_data", "data-recovery-on-startup": "true", "isolation-level": "SNAPSHOT_ISOLATION", "log-file": "",
-	"log-level": "WARNING", "log-retention-days": "35", "memory-limit": "0", "metrics-address": "0.0.0.0",
-	"metrics-format": "JSON", "metrics-port": "9091", "monitoring-address": "0.0.0.0", "monitoring-port": "7444",
-	"password-encryption-algorithm": "bcrypt", "query-execution-timeout-sec": "600", "query-modules-directory": "",
-	"replication-replica-check-frequency-sec": "1", "replication-restore-state-on-startup": "true",
-	"storage-access-timeout-sec": "1", "storage-gc-cycle-sec": "30", "storage-mode": "IN_MEMORY_TRANSACTIONAL",
-	"storage-properties-on-edges": "true", "storage-recovery-thread-count": "0", "storage-snapshot-interval": "",
-	"storage-snapshot-interval-sec": "300", "storage-snapshot-on-exit": "false", "storage-snapshot-retention-count": "3",
-	"storage-wal-enabled": "false", "storage-wal-file-flush-every-n-tx": "100000", "storage-wal-file-size-kib": "20480",
-	"telemetry-enabled": "false",
+// known is Memgraph's flags and their defaults: what SHOW CONFIG of 3.12.0 lists,
+// and what it listed in 3.7.2. The numbers of threads are the machine's there.
+const known = `
+allow-load-csv=true auth-module-mappings= auth-module-timeout-ms=10000 auth-password-permit-null=true
+auth-password-strength-regex=.+ auth-user-or-role-name-regex=[a-zA-Z0-9_.+-@]+ aws-access-key= aws-endpoint-url=
+aws-region= aws-secret-key= bolt-address=0.0.0.0 bolt-cert-file= bolt-key-file= bolt-num-workers=0 bolt-port=7687
+bolt-server-name-for-init= bolt-session-inactivity-timeout=1800 cartesian-product-enabled=true cluster-ca-file=
+cluster-cert-file= cluster-key-file= data-dir-lock-acquisition-timeout-sec=30 data-directory=mg_data
+data-recovery-on-startup=true debug-query-plans=false delta-chain-cache-threshold=128 experimental-config=
+experimental-enabled= file-download-conn-timeout-sec=10 flag-file= hops-limit-partial-results=true init-data-file=
+init-file= isolation-level=SNAPSHOT_ISOLATION kafka-bootstrap-servers= log-failed-queries=false log-file=
+log-level=WARNING log-min-duration-ms=-1 log-query-plan=true log-retention-days=35 logger-type=sync memory-limit=0
+memory-warning-threshold=1024 metrics-address=0.0.0.0 metrics-format=JSON metrics-port=9091 monitoring-address=0.0.0.0
+monitoring-port=7444 password-encryption-algorithm=bcrypt pulsar-service-url= query-callable-mappings-path=
+query-cost-planner=true query-execution-timeout-sec=600 query-log-directory= query-max-plans=1000
+query-modules-directory= query-plan-cache-max-size=1000 query-vertex-count-to-expand-existing=10
+replication-replica-check-frequency-sec=1 replication-restore-state-on-startup=true schema-info-enabled=false
+storage-access-timeout-sec=1 storage-allow-recovery-failure=false
+storage-automatic-edge-type-index-creation-enabled=false storage-automatic-label-index-creation-enabled=false
+storage-backup-dir-enabled=true storage-delta-on-identical-property-update=true storage-enable-edges-metadata=false
+storage-enable-schema-metadata=false storage-floating-point-resolution-bits=64 storage-gc-aggressive=false
+storage-gc-cycle-sec=30 storage-items-per-batch=1000000 storage-light-edge=false storage-mode=IN_MEMORY_TRANSACTIONAL
+storage-parallel-index-recovery=false storage-parallel-schema-recovery=false storage-parallel-snapshot-creation=false
+storage-properties-on-edges=false storage-property-store-compression-enabled=false
+storage-property-store-compression-level=mid storage-python-gc-cycle-sec=180 storage-recovery-thread-count=0
+storage-rocksdb-enable-thread-tracking=false storage-rocksdb-info-log-level=INFO_LEVEL storage-snapshot-interval=
+storage-snapshot-interval-sec=300 storage-snapshot-on-exit=false storage-snapshot-retention-count=3
+storage-snapshot-thread-count=0 storage-wal-enabled=false storage-wal-file-flush-every-n-tx=100000
+storage-wal-file-size-kib=20480 stream-transaction-conflict-retries=30 stream-transaction-retry-interval=500
+strict-flag-check=true telemetry-enabled=false timezone=UTC
+`
 
-	"listen-host": "127.0.0.1", "memgraph-version": memgraphtest.DefaultVersion, "control-socket": "",
+// own is the stand-in's flags.
+const own = "listen-host=127.0.0.1 memgraph-version=" + memgraphtest.DefaultVersion + " control-socket="
+
+// table splits name=value words.
+func table(words string) map[string]string {
+	m := map[string]string{}
+	for _, w := range strings.Fields(words) {
+		name, value, _ := strings.Cut(w, "=")
+		m[name] = value
+	}
+	return m
 }
 
-// parse reads a command line; the last of several values wins.
+// parse reads a command line; the last of several values of a flag wins.
 func parse(args []string) (options, error) {
-	values := map[string]string{}
-	for name, value := range flags {
-		values[name] = value
-	}
-	for len(args) > 0 {
-		name, value, rest, err := flag(args)
-		if err != nil {
+	l := line{rest: args, values: table(known + own)}
+	for len(l.rest) > 0 {
+		if err := l.next(); err != nil {
 			return options{}, err
 		}
-		values[name], args = value, rest
 	}
-	return configure(values)
+	return configure(l.values)
 }
 
-// flag reads the first flag of args.
-func flag(args []string) (name, value string, rest []string, err error) {
-	text, found := strings.CutPrefix(args[0], "--")
+// line is a command line of which a part was read.
+type line struct {
+	rest   []string
+	values map[string]string
+}
+
+// next reads one flag.
+func (l *line) next() error {
+	text, found := strings.CutPrefix(l.rest[0], "--")
 	if !found {
-		return "", "", nil, fmt.Errorf("%q is not a flag: wanted --flag=value", args[0])
+		return fmt.Errorf("%q is not a flag: wanted --flag=value", l.rest[0])
 	}
 	name, value, given := strings.Cut(text, "=")
 	name = strings.ReplaceAll(name, "_", "-")
-	fallback, known := flags[name]
-	if !known {
-		return "", "", nil, fmt.Errorf("unknown command line flag --%s", name)
+	fallback, known := l.values[name]
+	l.rest = l.rest[1:]
+	switch isBool := fallback == "true" || fallback == "false"; {
+	case !known:
+		return fmt.Errorf("unknown command line flag --%s", name)
+	case !given && isBool:
+		value = "true"
+	case !given && len(l.rest) == 0:
+		return fmt.Errorf("flag --%s lacks its value", name)
+	case !given:
+		value, l.rest = l.rest[0], l.rest[1:]
 	}
-	if given {
-		return name, value, args[1:], nil
-	}
-	if isBool := fallback == "true" || fallback == "false"; isBool {
-		return name, "true", args[1:], nil
-	}
-	if len(args) == 1 {
-		return "", "", nil, fmt.Errorf("flag --%s lacks its value", name)
-	}
-	return name, args[1], args[2:], nil
+	l.values[name] = value
+	return nil
 }
 
 // configure turns values into a configuration. bolt-address is not listened on:
@@ -91,12 +118,11 @@ func configure(values map[string]string) (options, error) {
 			WithoutLog:       !r.bool("storage-wal-enabled"),
 			ForgetRole:       !r.bool("replication-restore-state-on-startup"),
 			ForgetData:       !r.bool("data-recovery-on-startup"),
-			Flags:            map[string]string{},
 		},
 		controlSocket: values["control-socket"],
 	}
-	for name, value := range values {
-		o.Flags[strings.ReplaceAll(name, "-", "_")] = value
+	for name, standard := range table(known) {
+		o.Flags = append(o.Flags, memgraphtest.Flag{Name: strings.ReplaceAll(name, "-", "_"), Default: standard, Value: values[name]})
 	}
 	if values["bolt-cert-file"] != "" || values["bolt-key-file"] != "" {
 		r.err = errors.Join(r.err, errors.New("--bolt-cert-file: the stand-in does not speak TLS"))
