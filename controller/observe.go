@@ -167,7 +167,7 @@ func (c *Controller) list(ctx context.Context, main memgraph.Pod) error {
 	asked := time.Now()
 	s := sample{c: c, pod: main, runID: c.seen.of(main.UID).RunID}
 	return take(ctx, s, c.deps.Asker.Replicas, func(i *memgraph.Instance, r []memgraph.Replica) {
-		if asked.After(i.ReplicasAsked) {
+		if !asked.Before(i.ReplicasAsked) {
 			i.Replicas, i.ReplicasAsked, i.ReplicasAt = r, asked, time.Now()
 		}
 	})

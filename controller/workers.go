@@ -23,6 +23,9 @@ const (
 	// unsettledAgain is when a pod is looked at again while the cluster is on its
 	// way to where the record wants it.
 	unsettledAgain = 100 * time.Millisecond
+	// spreadPause bounds how often MAIN's list can call for steps on a pod, were
+	// they ever to change nothing.
+	spreadPause = 10 * time.Millisecond
 )
 
 // processUrgent takes one key of the urgent lane; false once it is shut down.
@@ -144,7 +147,7 @@ func (t *term) syncPod(ctx context.Context, name string) error {
 	}
 	steps := reconcile.Diff(s)
 	if pod.UID == record.Main.UID {
-		t.spread(steps, s.Now)
+		t.spread(steps)
 	}
 	err := errors.Join(observed, t.carryOut(ctx, stepsOn(pod, record, steps)))
 	if err != nil {
@@ -160,10 +163,10 @@ func (t *term) syncPod(ctx context.Context, name string) error {
 
 // spread has the pods looked at that MAIN's list calls for steps on, unless they
 // are waiting for another try.
-func (t *term) spread(steps []reconcile.Step, now time.Time) {
+func (t *term) spread(steps []reconcile.Step) {
 	for _, step := range steps {
 		if name := step.Pod.Name; name != "" && t.routine.queue.NumRequeues(name) == 0 {
-			t.routine.add(name, now)
+			t.routine.queue.AddAfter(name, spreadPause)
 		}
 	}
 }
