@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -53,14 +52,7 @@ type Status struct {
 func Start(ctx context.Context, log io.Writer) (*Lab, error) {
 	_, self, _, _ := runtime.Caller(0)
 	here := filepath.Dir(self)
-	bin, err := os.MkdirTemp("", "lab-*")
-	if err != nil {
-		return nil, err
-	}
-	if err := cluster.Build(ctx, bin, "memgraph-controller", "memgraph-controller/memgraph/memgraphtest/memgraph"); err != nil {
-		return nil, err
-	}
-	c, err := cluster.Start(ctx, cluster.Options{Log: log, Images: images(bin)})
+	c, err := cluster.Start(ctx, cluster.Options{Log: log, Images: images})
 	if err != nil {
 		return nil, err
 	}
@@ -71,17 +63,15 @@ func Start(ctx context.Context, log io.Writer) (*Lab, error) {
 	return l, nil
 }
 
-// images are the binaries in place of the manifests' container images, with the
-// flags in place of a network namespace.
-func images(dir string) []cluster.Image {
-	return []cluster.Image{
-		{Name: "memgraph/memgraph", Path: filepath.Join(dir, "memgraph"), Args: func(c cluster.Container) []string {
-			return []string{"--listen-host=" + c.IP, "--control-socket=" + c.ControlSocket()}
-		}},
-		{Name: "memgraph-controller", Path: filepath.Join(dir, "memgraph-controller"), Args: func(c cluster.Container) []string {
-			return []string{"--gateway-listen=" + c.IP + ":7687", "--http-listen=" + c.IP + ":8080"}
-		}},
-	}
+// images are this module's programs in place of the manifests' container images,
+// with the flags in place of a network namespace.
+var images = []cluster.Image{
+	{Name: "memgraph/memgraph", Path: "module:memgraph-controller/memgraph/memgraphtest/memgraph", Args: func(c cluster.Container) []string {
+		return []string{"--listen-host=" + c.IP, "--control-socket=" + c.ControlSocket()}
+	}},
+	{Name: "memgraph-controller", Path: "module:memgraph-controller", Args: func(c cluster.Container) []string {
+		return []string{"--gateway-listen=" + c.IP + ":7687", "--http-listen=" + c.IP + ":8080"}
+	}},
 }
 
 func (l *Lab) install(ctx context.Context, manifests string) (err error) {

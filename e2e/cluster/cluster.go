@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,8 +31,13 @@ const (
 	tokenLife = 24 * time.Hour
 )
 
-// Image is a binary that plays a container image.
+// Image is a binary that plays a container image. The Path of one that this
+// module holds is "module:" and its main package: Start builds that into the
+// run's own directory, with the race detector if the caller has it.
 type Image = kubelet.Image
+
+// inModule marks an Image's Path as a package of this module.
+const inModule = "module:"
 
 // Container is what Image.Args is given.
 type Container = kubelet.Container
@@ -107,6 +114,9 @@ func (c *Cluster) start(ctx context.Context, cache string, bin map[tool]string, 
 	if err := c.plane.start(ctx); err != nil {
 		return err
 	}
+	if o.Images, err = built(ctx, filepath.Join(c.lease.dir, "bin"), o.Images); err != nil {
+		return err
+	}
 	if c.client, err = kubernetes.NewForConfig(c.Config()); err != nil {
 		return fmt.Errorf("make client: %w", err)
 	}
@@ -114,6 +124,22 @@ func (c *Cluster) start(ctx context.Context, cache string, bin map[tool]string, 
 }
 
 // startAgent registers the nodes while ctx lasts, and runs them until Stop.
+// built is images with the packages among them compiled into dir.
+func built(ctx context.Context, dir string, images []Image) ([]Image, error) {
+	images = slices.Clone(images)
+	var pkgs []string
+	for i, image := range images {
+		if pkg, ok := strings.CutPrefix(image.Path, inModule); ok {
+			pkgs = append(pkgs, pkg)
+			images[i].Path = filepath.Join(dir, filepath.Base(pkg))
+		}
+	}
+	if len(pkgs) == 0 {
+		return images, nil
+	}
+	return images, Build(ctx, dir, pkgs...)
+}
+
 func (c *Cluster) startAgent(ctx context.Context, o Options) error {
 	log, err := os.Create(filepath.Join(c.lease.dir, "logs", "agent.log"))
 	if err != nil {

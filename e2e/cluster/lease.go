@@ -104,7 +104,7 @@ func acquireSubnet(runs string, n int) (*lease, error) {
 		l.release()
 		return nil, err
 	}
-	for _, sub := range []string{"pods", "volumes", "logs", "kubeconfigs"} {
+	for _, sub := range []string{"bin", "pods", "volumes", "logs", "kubeconfigs"} {
 		if err := os.MkdirAll(filepath.Join(l.dir, sub), 0o700); err != nil {
 			l.release()
 			return nil, fmt.Errorf("make run directory: %w", err)
