@@ -117,6 +117,7 @@ func (s *session) change(r *result, statement cypher.Statement) (func() error, e
 	return nil, fmt.Errorf("statement %T is not known", statement)
 }
 
+// logged adds a line of log to a change that succeeded.
 func (s *session) logged(event string, role Role, change func() error) func() error {
 	return func() error {
 		if err := change(); err != nil {
@@ -132,7 +133,7 @@ func (s *session) register(st cypher.Register) error {
 	if err != nil {
 		return err
 	}
-	return s.roles.register(Registration{Name: st.Name, Address: address, Mode: syncMode(st.Mode)})
+	return s.roles.register(Registration{Name: st.Name, Address: address, Mode: SyncMode(st.Mode)})
 }
 
 // showRole waits while the role is being changed, and never for a commit.
@@ -142,6 +143,7 @@ func (s *session) showRole() ([][]any, error) {
 	return [][]any{{string(s.roles.role())}}, nil
 }
 
+// showReplicas answers from memory: what MAIN learnt last.
 func (s *session) showReplicas() ([][]any, error) {
 	s.roles.lock.RLock()
 	defer s.roles.lock.RUnlock()
@@ -159,6 +161,7 @@ func (s *session) showReplicas() ([][]any, error) {
 	return rows, nil
 }
 
+// createSnapshot makes a snapshot now, unless the newest one is as new.
 func (s *session) createSnapshot() ([][]any, error) {
 	if err := s.storage.save(); err != nil {
 		return nil, err
@@ -173,6 +176,7 @@ type table struct {
 	rows    func() ([][]any, error)
 }
 
+// tables are the topics that the grammar knows.
 func (s *session) tables() map[string]table {
 	const storage = "Storage information query"
 	pairs := []string{"storage info", "value"}

@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// syncMode is how a replica was registered.
-type syncMode string
+// SyncMode is how a replica was registered, in the words of SHOW REPLICAS.
+type SyncMode string
 
+// Modes of registration.
 const (
-	modeSync       syncMode = "sync"
-	modeAsync      syncMode = "async"
-	modeStrictSync syncMode = "strict_sync"
+	ModeSync       SyncMode = "sync"
+	ModeAsync      SyncMode = "async"
+	ModeStrictSync SyncMode = "strict_sync"
 )
 
 // clientState is what MAIN thinks of a replica, in the words of SHOW REPLICAS.
@@ -38,11 +39,20 @@ const (
 )
 
 // client keeps one replica in step: MAIN's ReplicationStorageClient and its one
-// worker thread. Source: Memgraph v3.12
-// storage/v2/replication/replication_client.cpp.
+// worker thread. Its states:
+//
+//	invalid      nobody knows where the replica is; commits pass it by, and the
+//	             frequent check has it asked
+//	recovery     it is being sent what it lacks; commits pass it by
+//	ready        it has all; the next commit goes to it
+//	replicating  a commit is on its way to it
+//	diverged     it has what MAIN has not; nothing but a new connection or
+//	             registration makes MAIN ask again
+//
+// Source: Memgraph v3.12 storage/v2/replication/replication_client.cpp.
 type client struct {
 	name    string
-	mode    syncMode
+	mode    SyncMode
 	main    string // main_uuid under which it was registered
 	storage *storage
 	link    *link
@@ -57,7 +67,8 @@ type client struct {
 	checking bool  // a check is in tasks
 }
 
-// newClient does not talk to the replica yet: check and then start it.
+// newClient does not talk to the replica yet: check and then start it. It
+// belongs to the reign of the present main_uuid: a new reign registers anew.
 func newClient(life context.Context, r *replication, reg Registration) *client {
 	ctx, stop := context.WithCancel(life)
 	return &client{
@@ -82,6 +93,8 @@ func (c *client) close() {
 	c.link.drop() // nobody has the turn any more
 }
 
+// work is the worker thread: one task after the other, so that a check, a
+// recovery and the answer to an ASYNC commit never overlap.
 func (c *client) work() {
 	for {
 		select {
@@ -147,6 +160,7 @@ func (c *client) learn(ts int64) {
 	c.ts = max(c.ts, ts)
 }
 
+// queueCheck has the worker ask the replica, unless it is about to.
 func (c *client) queueCheck() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,7 +192,7 @@ func (c *client) check() {
 	}
 	c.storage.engine.Lock() // no commit may pass between the comparison and the verdict
 	defer c.storage.engine.Unlock()
-	ldt := c.storage.position().ldt
+	ldt := c.storage.position().ldt // a commit may have passed since the question
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state == stateRecovery {
@@ -256,6 +270,7 @@ func (c *client) sendMissing(ldt int64) (int64, error) {
 	return ldt, nil
 }
 
+// send is one call of a recovery; it returns how far the replica got.
 func (c *client) send(m method, ldt int64, payload ...[]byte) (int64, error) {
 	a, err := c.link.turnCall(request{method: m, main: c.main, payload: payload})
 	if err != nil {

@@ -12,8 +12,11 @@ type outcome struct {
 	note   *notification // nil if there is none
 }
 
-// commit ends a transaction. In an explicit one the failure's class is another
-// before 3.8. Source: Memgraph v3.12 storage/v2/inmemory/storage.cpp:1130-1272.
+// commit ends a transaction. The lock on the replication state is held for all of
+// it, which is why no role changes under a commit, and the engine lock, which is
+// why nothing begins while a replica is silent. In an explicit transaction the
+// failure's class is another before 3.8. Source: Memgraph v3.12
+// storage/v2/inmemory/storage.cpp:1130-1272.
 func (r *replication) commit(tx *graph.Tx, kind transactionKind) outcome {
 	if !tx.Wrote() {
 		tx.Commit()
@@ -28,14 +31,14 @@ func (r *replication) commit(tx *graph.Tx, kind transactionKind) outcome {
 	r.storage.engine.Lock()
 	defer r.storage.engine.Unlock()
 	s := r.newShipment(tx)
-	err := s.run()
-	if err != nil {
-		return outcome{failed: &failure{codeTransient, err.Error()}}
+	if err := s.run(); err != nil {
+		return outcome{failed: dying}
 	}
 	return r.report(s, kind)
 }
 
-// report says which replicas missed s.
+// report says which replicas missed s. A SYNC commit has taken effect whatever it
+// says: as an error up to 3.12, as a warning after (pull request 4601).
 func (r *replication) report(s *shipment, kind transactionKind) outcome {
 	if len(s.misses) == 0 {
 		return outcome{}
@@ -64,6 +67,7 @@ type shipment struct {
 	misses   []miss           // of replicas that are not ASYNC
 }
 
+// newShipment takes the commit's timestamp. The engine lock is held.
 func (r *replication) newShipment(tx *graph.Tx) *shipment {
 	at := r.storage.position()
 	s := &shipment{replication: r, tx: tx, previous: at.ldt, clients: r.clients(), started: map[*client]bool{}}
@@ -76,10 +80,11 @@ func (r *replication) newShipment(tx *graph.Tx) *shipment {
 }
 
 // run carries the commit through. With a STRICT_SYNC replica it takes all of
-// them or has no effect; otherwise it takes effect here whatever they do.
+// them or has no effect; otherwise it takes effect here whatever they do. It
+// fails only where the process dies.
 func (s *shipment) run() error {
 	for _, c := range s.clients {
-		s.twoPhase = s.twoPhase || c.mode == modeStrictSync
+		s.twoPhase = s.twoPhase || c.mode == ModeStrictSync
 		s.start(c)
 	}
 	defer s.end()
@@ -106,8 +111,8 @@ func (s *shipment) runTwoPhase() error {
 		return s.abandon(err)
 	}
 	for _, c := range s.clients {
-		if c.mode == modeStrictSync {
-			s.send(c, modeStrictSync)
+		if c.mode == ModeStrictSync {
+			s.send(c, ModeStrictSync)
 		}
 	}
 	if len(s.misses) > 0 {
@@ -148,7 +153,7 @@ func (s *shipment) apply() {
 	s.tx.Commit()
 	s.storage.advance(s.entry.ts)
 	for _, c := range s.clients {
-		if c.mode != modeAsync && !s.missed(c) {
+		if c.mode != ModeAsync && !s.missed(c) {
 			c.learn(s.entry.ts)
 		}
 	}
@@ -181,21 +186,22 @@ func (s *shipment) start(c *client) {
 	}
 }
 
+// miss notes a failure that the client is told; nobody is told of an ASYNC one.
 func (s *shipment) miss(c *client, why reason) {
-	if c.mode != modeAsync {
+	if c.mode != ModeAsync {
 		s.misses = append(s.misses, miss{c.name, c.mode, why})
 	}
 }
 
 // send ships to c if it is started; an ASYNC replica's answer is awaited by its
 // worker, which also gives the turn back.
-func (s *shipment) send(c *client, as syncMode) {
+func (s *shipment) send(c *client, as SyncMode) {
 	if !s.started[c] {
 		return
 	}
 	r := request{method: prepareCommit, main: c.main, epoch: s.entry.epoch, previous: s.previous, ts: s.entry.ts,
-		twoPhase: as == modeStrictSync, payload: [][]byte{s.packed}}
-	if as == modeAsync {
+		twoPhase: as == ModeStrictSync, payload: [][]byte{s.packed}}
+	if as == ModeAsync {
 		delete(s.started, c)
 		c.tasks <- func() {
 			defer c.link.give()
@@ -216,11 +222,11 @@ func (s *shipment) decide(commit bool) {
 	for _, c := range s.clients {
 		switch {
 		case !s.started[c]:
-		case c.mode == modeStrictSync && !s.missed(c):
+		case c.mode == ModeStrictSync && !s.missed(c):
 			_, _ = c.link.call(request{method: finalizeCommit, main: c.main, ts: s.entry.ts, commit: commit})
-		case c.mode == modeAsync && commit:
-			s.send(c, modeAsync)
-		case c.mode == modeAsync:
+		case c.mode == ModeAsync && commit:
+			s.send(c, ModeAsync)
+		case c.mode == ModeAsync:
 			c.link.drop() // Memgraph has begun to write the call
 		}
 	}
@@ -254,7 +260,7 @@ func (c *client) begin() clientState {
 // open takes the turn and connects.
 func (c *client) open() (reason, bool) {
 	wait := c.link.scaled(asyncLockWait)
-	if c.mode != modeAsync {
+	if c.mode != ModeAsync {
 		wait = 0
 	}
 	if !c.link.take(wait) {

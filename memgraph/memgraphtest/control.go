@@ -24,6 +24,7 @@ func (s *Server) ServeControl(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
+// controls maps paths to the faults and views of the server.
 func (s *Server) controls() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) {
@@ -42,6 +43,7 @@ func (s *Server) controls() http.Handler {
 	return mux
 }
 
+// obeyed answers 200, or 400 and the error's text.
 func obeyed(f func(*http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := f(r); err != nil {

@@ -97,6 +97,7 @@ func (d *directory) readIdentity() (identity, error) {
 	return id, nil
 }
 
+// writeIdentity makes id survive the process.
 func (d *directory) writeIdentity(id identity) error {
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {

@@ -42,6 +42,7 @@ func (d *door) accept() {
 	}
 }
 
+// enter lets c in; false once the door is closed.
 func (d *door) enter(c *conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -169,7 +169,7 @@ func TestBigTransactions(t *testing.T) {
 
 func TestTextsOfSeveralReplicas(t *testing.T) {
 	v := version{major: 3, minor: 12}
-	misses := []miss{{"a", modeSync, notInSync}, {"b", modeStrictSync, rpcError}, {"c", modeSync, notInSync}, {"d", modeSync, notInSync}}
+	misses := []miss{{"a", ModeSync, notInSync}, {"b", ModeStrictSync, rpcError}, {"c", ModeSync, notInSync}, {"d", ModeSync, notInSync}}
 	assert.Equal(t, "Replication Exception: Failed to replicate to SYNC replicas 'a', 'c' and 'd': replicas are not reachable or not in sync with the main. "+
 		"Failed to replicate to STRICT_SYNC replica 'b': RPC communication error. Replicas will be recovered automatically. "+
 		"Transaction was aborted on all instances. Check the status of the replicas using 'SHOW REPLICAS' query.", v.textReplication(misses, false))

@@ -22,6 +22,7 @@ const maxFrame = 1 << 30
 
 var errTorn = errors.New("frame is torn or damaged")
 
+// appendFrame adds a frame to b.
 func appendFrame(b, payload []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(payload)))
 	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(payload))
@@ -91,6 +92,7 @@ func packWrites(writes []graph.Write) []any {
 	return list
 }
 
+// unpackWrites refuses what packWrites cannot have made.
 func unpackWrites(list []any) ([]graph.Write, error) {
 	writes := make([]graph.Write, len(list))
 	for i, v := range list {

@@ -210,6 +210,7 @@ func (s *session) handleTransaction(m bolt.Message) bool {
 	return s.send(bolt.Success{Meta: meta})
 }
 
+// begin waits, as every transaction, for a commit that is under way.
 func (s *session) begin(readOnly bool) outcome {
 	if s.tx != nil {
 		return outcome{failed: refuse(textNested)}
@@ -218,6 +219,7 @@ func (s *session) begin(readOnly bool) outcome {
 	return outcome{}
 }
 
+// commit ends the explicit transaction, also if it fails.
 func (s *session) commit() outcome {
 	if s.tx == nil {
 		return outcome{failed: refuse(textNoCommit)}
@@ -261,7 +263,8 @@ func (s *session) wire(v any) any {
 	return v
 }
 
-// asFailure gives an error of any part its code.
+// asFailure gives an error its code. One that is neither the server's nor the
+// query's is of the files, which a process that dies has lost.
 func asFailure(err error) *failure {
 	var ours *failure
 	var query *cypher.Error
@@ -273,5 +276,5 @@ func asFailure(err error) *failure {
 	case errors.As(err, &query):
 		return refuse("%s", query.Text)
 	}
-	return &failure{codeTransient, err.Error()}
+	return dying
 }

@@ -106,6 +106,7 @@ func (i *instance) open() error {
 	return nil
 }
 
+// saveRegularly writes snapshots until the process ends.
 func (i *instance) saveRegularly() {
 	ticker := time.NewTicker(i.cfg.SnapshotInterval)
 	defer ticker.Stop()
@@ -129,14 +130,14 @@ func (i *instance) save() {
 	}
 }
 
-// die ends the process at once: nothing is written any more, all connections
-// break. It does not wait.
+// die ends the process at once: nobody hears from it any more, and nothing is
+// written. It does not wait.
 func (i *instance) die() {
-	_ = i.storage.log.close() // a process that dies closes nothing
-	i.kill()
 	if i.door != nil {
-		i.door.close()
+		i.door.close() // first: a process that dies answers nothing
 	}
+	_ = i.storage.log.close() // nor does it close anything
+	i.kill()
 }
 
 // crash ends the process as SIGKILL does: what was written stays.

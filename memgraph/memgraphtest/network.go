@@ -44,6 +44,7 @@ type networkState struct {
 	ended chan struct{}
 }
 
+// newNetwork is an open one.
 func newNetwork() *network {
 	n := &network{listeners: map[*listener]struct{}{}, conns: map[*conn]struct{}{}}
 	n.state.Store(&networkState{mode: Open, ended: make(chan struct{})})
@@ -83,6 +84,7 @@ func (n *network) set(m Mode) error {
 	return errors.Join(errs...)
 }
 
+// members are the ports and connections that a change of mode concerns.
 func (n *network) members() ([]*listener, []*conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -114,6 +116,7 @@ func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return n.adopt(c.(*net.TCPConn), false), nil
 }
 
+// adopt makes a connection subject to the modes.
 func (n *network) adopt(tcp *net.TCPConn, inbound bool) *conn {
 	c := &conn{Conn: tcp, network: n, inbound: inbound, closed: make(chan struct{})}
 	n.mu.Lock()
@@ -147,6 +150,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Write into a black hole waits for its end.
 func (c *conn) Write(b []byte) (int, error) {
 	if err := c.pass(); err != nil {
 		return 0, err
@@ -331,6 +335,7 @@ func (l *listener) deafenLocked() error {
 	return fmt.Errorf("black hole at %s: it still accepts", l.addr)
 }
 
+// unfillLocked makes room in the backlog again.
 func (l *listener) unfillLocked() {
 	for _, c := range l.fillers {
 		_ = c.Close() // it carries nothing

@@ -38,6 +38,7 @@ func (r *replication) serveReplication(addr string) (*replicationServer, error) 
 	return s, nil
 }
 
+// serve lets MAIN in, and anybody else: there is no authentication.
 func (s *replicationServer) serve() {
 	for {
 		c, err := s.listener.accept()
@@ -175,7 +176,9 @@ func (s *replicationServer) change(r request) answer {
 	return answer{ok: ok, ldt: s.storage.position().ldt}
 }
 
-// prepare takes a commit, or its first phase.
+// prepare takes a commit, or its first phase. That a timestamp which it has
+// already is answered with success is Memgraph's: a MAIN that came back with less
+// data than its replica thereby loses writes without a word.
 func (s *replicationServer) prepare(r request) bool {
 	s.abortPrepared()
 	if len(r.payload) != 1 {
@@ -224,7 +227,8 @@ func (s *replicationServer) finalize(r request) bool {
 	return true
 }
 
-// catchUp takes a part of MAIN's log.
+// catchUp takes a part of MAIN's log, epochs and all: where one ends, the history
+// gets an entry, as it would have if the replica had been there.
 func (s *replicationServer) catchUp(r request) bool {
 	s.abortPrepared()
 	for _, packed := range r.payload {
@@ -243,6 +247,8 @@ func (s *replicationServer) catchUp(r request) bool {
 	return true
 }
 
+// abortPrepared undoes a first phase that was never decided: its MAIN died, or
+// the replica is promoted. By applying.
 func (s *replicationServer) abortPrepared() {
 	if s.prepared != nil {
 		s.prepared.Rollback()

@@ -24,7 +24,7 @@ const (
 type Registration struct {
 	Name    string   `json:"name"`
 	Address string   `json:"address"`
-	Mode    syncMode `json:"mode"`
+	Mode    SyncMode `json:"mode"`
 }
 
 // member is a registered replica; without a client it is what a failed REGISTER
@@ -50,7 +50,8 @@ type replication struct {
 	life       context.Context // ends all calls to replicas
 
 	// lock is Memgraph's on the replication state: commits and SHOW read-lock
-	// it, changes fail unless they get it at once and hold it to their end.
+	// it, changes fail unless they get it at once and hold it to their end. It
+	// comes before storage.engine, which comes before the turn of a link.
 	lock sync.RWMutex
 
 	mu      sync.Mutex
@@ -126,6 +127,7 @@ func (r *replication) restore() error {
 	return nil
 }
 
+// addressOf is a port of this instance.
 func (r *replication) addressOf(port int64) string {
 	return net.JoinHostPort(r.host, strconv.FormatInt(port, 10))
 }
@@ -142,6 +144,7 @@ func (r *replication) end() {
 	}
 }
 
+// closeClients ends their connections, which the replicas notice.
 func closeClients(members []*member) {
 	for _, m := range members {
 		if m.client != nil {

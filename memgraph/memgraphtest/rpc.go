@@ -130,6 +130,7 @@ type link struct {
 	release func() bool // of the watch over life
 }
 
+// newLink does not connect: the first call does.
 func newLink(life context.Context, n *network, addr string, scale float64) *link {
 	return &link{addr: addr, network: n, scale: scale, life: life, turn: make(chan struct{}, 1)}
 }
@@ -151,6 +152,7 @@ func (l *link) take(d time.Duration) bool {
 	return false
 }
 
+// give lets the next one have the turn.
 func (l *link) give() { <-l.turn }
 
 // connect returns nil at once if there is a connection.
@@ -169,6 +171,8 @@ func (l *link) connect() error {
 	return nil
 }
 
+// drop closes the connection; the next call dials again, and so resolves the
+// name anew.
 func (l *link) drop() {
 	if l.conn != nil {
 		l.release()
@@ -190,6 +194,7 @@ func (l *link) call(r request) (answer, error) {
 	return a, err
 }
 
+// exchange sends a request on the open connection and reads the answer.
 func (l *link) exchange(r request) (answer, error) {
 	err := l.conn.SetDeadline(time.Now().Add(l.scaled(timeouts[r.method])))
 	if err != nil {
@@ -208,6 +213,7 @@ func (l *link) exchange(r request) (answer, error) {
 	return unpackAnswer(b)
 }
 
+// scaled is a time-out as the configuration wants it.
 func (l *link) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) * l.scale) }
 
 // turnCall is call in a turn of its own, for which it waits.

@@ -78,6 +78,7 @@ func (s *Server) Terminate() { s.finish((*instance).terminate) }
 // was written stays.
 func (s *Server) Crash() { s.finish((*instance).crash) }
 
+// finish ends a process that runs, and cleans up after one that died.
 func (s *Server) finish(end func(*instance)) {
 	s.changing.Lock()
 	defer s.changing.Unlock()

@@ -137,6 +137,8 @@ func (s *session) handle(m bolt.Message) bool {
 	return s.violation()
 }
 
+// handleLogin obeys HELLO and LOGON; all else comes too early. Versions before
+// 5.1 bring the credentials with HELLO.
 func (s *session) handleLogin(m bolt.Message) bool {
 	switch m := m.(type) {
 	case bolt.Hello:
@@ -168,6 +170,7 @@ func (s *session) login(auth map[string]any) bool {
 	return s.greet()
 }
 
+// greet answers HELLO and LOGON alike. Every connection_id is the same (observed).
 func (s *session) greet() bool {
 	return s.send(bolt.Success{Meta: map[string]any{"connection_id": "bolt-1", "server": serverName}})
 }
@@ -213,10 +216,14 @@ func (s *session) violation() bool {
 // fail answers a failure, after which all is ignored until RESET.
 func (s *session) fail(err error) bool {
 	f := asFailure(err)
+	if f == dying {
+		return false
+	}
 	s.state = expectReset
 	return s.send(bolt.Failure{Code: f.code, Message: f.text})
 }
 
+// record sends one row.
 func (s *session) record(row []any) bool {
 	wire := make([]any, len(row))
 	for i, v := range row {
@@ -235,6 +242,7 @@ func (s *session) send(m bolt.Message) bool {
 	return len(s.out) < flushAfter || s.flush()
 }
 
+// flush sends what is buffered; false means that the client is gone.
 func (s *session) flush() bool {
 	if len(s.out) == 0 {
 		return true

@@ -67,6 +67,7 @@ func openStorage(dir *directory, uuid string) (*storage, error) {
 	return s, nil
 }
 
+// load puts a snapshot in the place of everything.
 func (s *storage) load(snap snapshot) {
 	s.graph.Replace(snap.nodes)
 	s.epoch, s.ldt, s.history = snap.epoch, snap.ldt, snap.history
@@ -108,12 +109,15 @@ func (s *storage) tick() int64 {
 	return ts
 }
 
+// position is a copy: it may be outdated when it is looked at, unless the engine
+// lock is held.
 func (s *storage) position() position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return position{s.epoch, s.ldt, append([]reign(nil), s.history...)}
 }
 
+// identity is the database's UUID.
 func (s *storage) identity() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

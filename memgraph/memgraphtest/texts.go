@@ -46,6 +46,9 @@ type failure struct{ code, text string }
 
 func (f *failure) Error() string { return f.text }
 
+// dying is the failure that is not answered: the process dies.
+var dying = &failure{}
+
 func refuse(format string, args ...any) *failure {
 	return &failure{code: codeClient, text: fmt.Sprintf(format, args...)}
 }
@@ -115,7 +118,7 @@ func (r reason) plural() string {
 // miss is one replica that did not take a commit.
 type miss struct {
 	name   string
-	mode   syncMode
+	mode   SyncMode
 	reason reason
 }
 

@@ -30,6 +30,7 @@ const (
 // maxDepth bounds nested expressions: a hostile query must not exhaust the stack.
 const maxDepth = 100
 
+// expression reads as far as operators and operands go.
 func (p *parser) expression() (expr, error) {
 	return p.nested(func() (expr, error) { return p.level(0) })
 }
@@ -105,6 +106,7 @@ func (p *parser) predicates(left expr) (expr, error) {
 	}
 }
 
+// unary reads an operand with its sign, properties and indexes.
 func (p *parser) unary() (expr, error) {
 	if p.accept("-") {
 		e, err := p.nested(p.unary)
@@ -167,6 +169,7 @@ func (p *parser) index(of expr) (expr, error) {
 	}, nil
 }
 
+// atom reads what operators are put between.
 func (p *parser) atom() (expr, error) {
 	switch t := p.peek(); {
 	case t.is("("):
@@ -238,6 +241,7 @@ func (p *parser) items(end string) ([]expr, error) {
 	return items, nil
 }
 
+// dict reads a map; the names of its keys are not expressions.
 func (p *parser) dict() (expr, error) {
 	p.take()
 	var keys []string

@@ -53,6 +53,7 @@ func typeName(v any) string {
 	return "vertex"
 }
 
+// mismatch is what most operators say of operands they cannot take.
 func mismatch(a, b any, op string) error {
 	return fail("Invalid types: %s and %s for '%s'.", typeName(a), typeName(b), op)
 }
@@ -241,6 +242,7 @@ func ofStrings(name string, test func(s, part string) bool) func(a, b any) (any,
 	}
 }
 
+// in is unknown where an item is null and no other is equal.
 func in(v, list any) (any, error) {
 	items, ok := list.([]any)
 	switch {

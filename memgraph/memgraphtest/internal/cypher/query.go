@@ -168,6 +168,7 @@ func (p *parser) patterns() ([]pattern, error) {
 	}
 }
 
+// match reads patterns and their WHERE.
 func (p *parser) match() (clause, error) {
 	patterns, err := p.patterns()
 	if err != nil {
@@ -252,6 +253,8 @@ func (p *parser) merge() (clause, error) {
 // keep is the clause that does nothing.
 func keep(_ *run, row []any, next func([]any) error) error { return next(row) }
 
+// mergeClause collects what it finds before it passes anything on: what follows
+// may change what is found.
 func mergeClause(n pattern, onCreate, onMatch clause) clause {
 	return func(r *run, row []any, next func([]any) error) error {
 		var found [][]any
@@ -279,6 +282,7 @@ func mergeClause(n pattern, onCreate, onMatch clause) clause {
 	}
 }
 
+// unwind makes a row of every item of a list; null has none.
 func (p *parser) unwind() (clause, error) {
 	of, err := p.expression()
 	if err != nil {
@@ -348,6 +352,7 @@ type assignment struct {
 	value expr
 }
 
+// set reads assignments, which take effect one after the other.
 func (p *parser) set() (clause, error) {
 	var items []assignment
 	for {

@@ -32,6 +32,7 @@ type returning struct {
 	limit    expr
 }
 
+// returning reads what follows RETURN. ORDER BY may name columns.
 func (p *parser) returning() (*returning, error) {
 	r := &returning{distinct: p.accept("DISTINCT")}
 	if err := p.columns(r); err != nil {
@@ -143,6 +144,7 @@ func newCollector(ret *returning, r *run) *collector {
 		grouped: slices.ContainsFunc(ret.items, func(it item) bool { return len(it.aggregates) > 0 })}
 }
 
+// add takes a row into its group, or into the result if there are no groups.
 func (c *collector) add(row []any) error {
 	if !c.grouped {
 		return c.emit(row, nil)

@@ -205,6 +205,8 @@ func hasLabel(s *graph.State, label string) bool {
 	return false
 }
 
+// create makes a node of a pattern. Properties in a pattern are not counted as
+// set, as in Memgraph's summaries.
 func (r *run) create(p pattern, row []any) (*graph.Node, error) {
 	props, err := r.props(p, row)
 	if err != nil {
@@ -281,6 +283,7 @@ func (a assignment) outcome(props map[string]any, value any) (map[string]any, er
 	return after, nil
 }
 
+// delete takes a node out; one that is out already counts once.
 func (r *run) delete(v any) error {
 	n, err := nodeOf(v, "Only edges and vertices can be deleted.")
 	if n == nil || err != nil {

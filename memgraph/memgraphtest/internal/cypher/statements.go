@@ -61,6 +61,7 @@ func Parse(query string) (Statement, error) {
 	return s, nil
 }
 
+// statement tells statements by their first words; the rest are queries.
 func (p *parser) statement() (Statement, error) {
 	switch {
 	case p.accept("SHOW"):
@@ -83,6 +84,7 @@ func (p *parser) statement() (Statement, error) {
 	return p.parseQuery()
 }
 
+// show reads a topic; one of the Enterprise edition is told from an unknown one.
 func (p *parser) show() (Statement, error) {
 	switch {
 	case p.accept("REPLICATION", "ROLE"):

@@ -98,6 +98,7 @@ func (s *Store) Len() int {
 	return len(t.Nodes(""))
 }
 
+// addLocked lists a new node under its identity and labels.
 func (s *Store) addLocked(id int64, v *version) *Node {
 	n := &Node{ID: id, head: v}
 	s.nodes[id] = n
@@ -164,6 +165,7 @@ func (s *Store) removeLocked(n *Node) {
 	}
 }
 
+// compactLocked rebuilds the lists without what is gone.
 func (s *Store) compactLocked() {
 	isGone := func(n *Node) bool { return n.gone }
 	s.all = slices.DeleteFunc(s.all, isGone)
