@@ -83,5 +83,6 @@ func TestTheDriverTalksToIt(t *testing.T) {
 	assert.Equal(t, [][]any{{"main"}}, c.must("SHOW REPLICATION ROLE"))
 	assert.Equal(t, [][]any{{"3.12.0"}}, c.must("SHOW VERSION"))
 	rows := c.must("MATCH (n:N {i: 2}) RETURN n")
-	assert.Equal(t, neo4j.Node{Id: 1, ElementId: "1", Labels: []string{"N"}, Props: map[string]any{"i": int64(2), "s": "x"}}, rows[0][0])
+	n := rows[0][0].(neo4j.Node)
+	assert.Equal(t, []any{"1", []string{"N"}, map[string]any{"i": int64(2), "s": "x"}}, []any{n.ElementId, n.Labels, n.Props})
 }

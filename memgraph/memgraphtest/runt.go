@@ -2,7 +2,9 @@ package memgraphtest
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
+	"strconv"
 )
 
 // T is what RunT needs of a *testing.T.
@@ -16,9 +18,12 @@ type T interface {
 // RunT starts a Server for the length of a test, on a port that it keeps over
 // restarts. Options change its configuration.
 func RunT(t T, options ...func(*Config)) *Server {
-	cfg := Config{DataDirectory: t.TempDir()}
+	cfg := Config{DataDirectory: t.TempDir(), Host: "127.0.0.1"}
 	for _, option := range options {
 		option(&cfg)
+	}
+	if cfg.BoltPort == 0 {
+		cfg.BoltPort = FreePort(t, cfg.Host)
 	}
 	s, err := New(cfg)
 	if err == nil {
@@ -31,15 +36,21 @@ func RunT(t T, options ...func(*Config)) *Server {
 	return s
 }
 
+// Ports that Linux does not give to outgoing connections, one of which might
+// otherwise be in the way when a server comes back.
+const firstFreePort, lastFreePort = 15000, 32000
+
 // FreePort is a port on host that nobody listens on at the moment, for a
 // replica of RunT to listen on.
 func FreePort(t T, host string) int {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatalf("%v", err)
+	for range 100 {
+		port := firstFreePort + rand.IntN(lastFreePort-firstFreePort)
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err == nil {
+			_ = l.Close() // it listened a moment ago
+			return port
+		}
 	}
-	if err := l.Close(); err != nil {
-		t.Fatalf("%v", err)
-	}
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no free port on %s", host)
+	return 0
 }

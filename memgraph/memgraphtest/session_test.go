@@ -103,6 +103,15 @@ func TestLogoffAndLogon(t *testing.T) {
 	assert.Equal(t, [][]any{{int64(1)}}, w.statement("RETURN 1").rows)
 }
 
+// What 3.7.2 does otherwise.
+func TestOldManners(t *testing.T) {
+	s := RunT(t, func(c *Config) { c.Version = "3.7.2" })
+	w := login(t, s, v52)
+	w.send(bolt.Logoff{}) // has no answer
+	assert.Equal(t, greeting, w.ask(bolt.Logon{Auth: map[string]any{"scheme": "none"}}))
+	assert.Nil(t, login(t, s, v43).ask(bolt.Route{Bookmarks: []any{}}), "it hangs up")
+}
+
 // Invariant 4.
 func TestViolations(t *testing.T) {
 	s := RunT(t)
