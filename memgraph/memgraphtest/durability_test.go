@@ -155,6 +155,19 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 }
 
+func TestInformation(t *testing.T) {
+	n := newNode(t, "n0", func(c *Config) { c.Flags = []Flag{{"b", "1", "2"}, {"a", "", ""}} })
+	n.must("CREATE (:N)")
+	assert.Equal(t, [][]any{{"a", "", "", ""}, {"b", "1", "2", ""}}, n.must("SHOW CONFIG"))
+	database := map[any]any{}
+	for _, row := range n.must("SHOW STORAGE INFO ON CURRENT DATABASE") {
+		database[row[0]] = row[1]
+	}
+	assert.Equal(t, []any{int64(1), n.State().DatabaseUUID, "ready"}, []any{database["vertex_count"], database["database_uuid"], database["health"]})
+	counts := n.Counts()
+	assert.Equal(t, []int64{1, 1, 1}, []int64{counts.Logins, counts.Statements["write"], counts.Statements["SHOW CONFIG"]})
+}
+
 func TestBigTransactions(t *testing.T) {
 	nodes := newNodes(t, 2)
 	main, replica := nodes[0], nodes[1]

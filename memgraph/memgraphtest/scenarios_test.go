@@ -67,6 +67,22 @@ func TestStrictSyncReplicaDown(t *testing.T) {
 	assert.Equal(t, main.Dump(), strict.Dump(), "aborted everywhere")
 }
 
+// Beside a STRICT_SYNC replica a SYNC one is left out, and fails the next commit.
+func TestMixedModes(t *testing.T) {
+	nodes := newNodes(t, 3, func(c *Config) { c.CheckFrequency = time.Minute })
+	main, strict, other := nodes[0], nodes[1], nodes[2]
+	main.join(strict, "STRICT_SYNC")
+	main.join(other, "SYNC")
+	main.must("CREATE (:A)")
+	assert.Equal(t, main.Dump(), strict.Dump())
+	assert.Empty(t, other.Dump())
+	strict.Crash()
+	_, err := main.run("CREATE (:B)")
+	assert.Equal(t, "Replication Exception: Failed to replicate to SYNC replica 'n2': replica is not reachable or not in sync with the main. "+
+		"Failed to replicate to STRICT_SYNC replica 'n1': RPC communication error. Replicas will be recovered automatically. "+
+		"Transaction was aborted on all instances. Check the status of the replicas using 'SHOW REPLICAS' query.", textOf(t, err))
+}
+
 func TestMainKilledIdle(t *testing.T) {
 	nodes := newNodes(t, 3)
 	main, partner, third := nodes[0], nodes[1], nodes[2]
