@@ -48,6 +48,10 @@ storage-wal-file-size-kib=20480 stream-transaction-conflict-retries=30 stream-tr
 strict-flag-check=true telemetry-enabled=false timezone=UTC
 `
 
+// hidden are flags that SHOW CONFIG does not list. Source: Memgraph v3.12
+// flags/logging.cpp.
+const hidden = "also-log-to-stderr=false "
+
 // own is the stand-in's flags.
 const own = "listen-host=127.0.0.1 memgraph-version=" + memgraphtest.DefaultVersion + " control-socket="
 
@@ -63,7 +67,7 @@ func table(words string) map[string]string {
 
 // parse reads a command line; the last of several values of a flag wins.
 func parse(args []string) (options, error) {
-	l := line{rest: args, values: table(known + own)}
+	l := line{rest: args, values: table(known + hidden + own)}
 	for len(l.rest) > 0 {
 		if err := l.next(); err != nil {
 			return options{}, err

@@ -255,7 +255,7 @@ func TestSIGTERM(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	o, err := parse([]string{"--bolt_port", "1", "--data-directory=d", "--storage_wal_enabled=true", "--log-level=TRACE",
-		"--replication-replica-check-frequency-sec=0", "--data-recovery-on-startup=false", "--telemetry-enabled"})
+		"--replication-replica-check-frequency-sec=0", "--data-recovery-on-startup=false", "--telemetry-enabled", "--also-log-to-stderr=true"})
 	require.NoError(t, err)
 	assert.Contains(t, o.Flags, memgraphtest.Flag{Name: "log_level", Default: "WARNING", Value: "TRACE"})
 	assert.Contains(t, o.Flags, memgraphtest.Flag{Name: "telemetry_enabled", Default: "false", Value: "true"})
