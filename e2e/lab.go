@@ -140,71 +140,87 @@ func ready(p *corev1.Pod) bool {
 	return false
 }
 
+// until asks the controllers over and over until is is content with what they
+// say. It returns what is said last when ctx ends.
+func (l *Lab) until(ctx context.Context, what string, is func([]Status) error) error {
+	for {
+		controllers, why := l.Controllers(ctx)
+		if why == nil {
+			why = is(controllers)
+		}
+		if why == nil {
+			return nil
+		}
+		if err := pause(ctx, poll); err != nil {
+			return fmt.Errorf("wait for %s: %w: %w", what, err, why)
+		}
+	}
+}
+
 // Whole waits until the cluster is as it should be: a MAIN, a partner in sync,
 // every other pod an async replica in step, and both gateways serving. A pod
 // that has diverged gets an empty volume, as an operator would give it; how
 // often that was needed is returned.
 func (l *Lab) Whole(ctx context.Context) (emptied int, err error) {
-	why := errors.New("not asked yet")
 	for {
-		controllers, err := l.Controllers(ctx)
-		if err == nil {
-			why = incomplete(controllers)
-			if why == nil {
-				return emptied, nil
+		stray := ""
+		err := l.until(ctx, "a whole cluster", func(s []Status) error {
+			if stray = diverged(s); stray != "" {
+				return nil
 			}
-			if pod := diverged(controllers); pod != "" {
-				emptied++
-				if err := l.LoseVolume(ctx, pod); err != nil {
-					return emptied, err
-				}
-				if err := l.otherProcess(ctx, pod, controllers); err != nil {
-					return emptied, err
-				}
-			}
+			return incomplete(s)
+		})
+		if stray == "" || err != nil {
+			return emptied, err
 		}
-		if err := pause(ctx, 10*poll); err != nil {
-			return emptied, fmt.Errorf("wait for a whole cluster: %w: %w", err, why)
+		if err := l.empty(ctx, stray); err != nil {
+			return emptied, err
 		}
+		emptied++
 	}
+}
+
+// empty gives pod an empty volume, and waits until the leader has met the
+// process that starts on it.
+func (l *Lab) empty(ctx context.Context, pod string) error {
+	before := ""
+	err := l.until(ctx, "the process in "+pod, func(s []Status) error {
+		before = runID(s, pod)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := l.LoseVolume(ctx, pod); err != nil {
+		return err
+	}
+	return l.until(ctx, "another process in "+pod, func(s []Status) error {
+		if runID(s, pod) == before {
+			return errors.New("it is the same still")
+		}
+		return nil
+	})
 }
 
 // Back waits until the leader lists pod as a replica in step in a generation, or
 // as one that has diverged, and returns when that was seen.
 func (l *Lab) Back(ctx context.Context, pod string, generation int64) (time.Time, error) {
-	for {
-		controllers, err := l.Controllers(ctx)
-		if s := leader(controllers); err == nil && s.Record.Generation == generation {
-			for _, p := range s.Pods {
-				if p.Name == pod && (p.Replication == memgraph.StatusReady && p.Behind == 0 || p.Diverged) {
-					return time.Now(), nil
-				}
+	err := l.until(ctx, pod+" to be back", func(controllers []Status) error {
+		s := leader(controllers)
+		for _, p := range s.Pods {
+			if s.Record.Generation == generation && p.Name == pod && (p.Replication == memgraph.StatusReady && p.Behind == 0 || p.Diverged) {
+				return nil
 			}
 		}
-		if err := pause(ctx, poll); err != nil {
-			return time.Time{}, fmt.Errorf("wait for %s to be back: %w", pod, err)
-		}
-	}
+		return fmt.Errorf("not listed in generation %d", generation)
+	})
+	return time.Now(), err
 }
 
 // History is the record's, as the leader shows it.
 func (l *Lab) History(ctx context.Context) ([]memgraph.Change, error) {
 	controllers, err := l.Controllers(ctx)
 	return leader(controllers).Record.History, err
-}
-
-// otherProcess waits until the leader has met another process in pod.
-func (l *Lab) otherProcess(ctx context.Context, pod string, before []Status) error {
-	old := runID(before, pod)
-	for {
-		now, err := l.Controllers(ctx)
-		if err == nil && runID(now, pod) != old {
-			return nil
-		}
-		if err := pause(ctx, 10*poll); err != nil {
-			return fmt.Errorf("wait for another process in %s: %w", pod, err)
-		}
-	}
 }
 
 // runID is that of pod's process, as the leader knows it.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -132,30 +134,23 @@ func describe(err error) string {
 func (w *Writer) Acks() []Ack {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]Ack(nil), w.acks...)
+	return slices.Clone(w.acks)
 }
 
 // Errors counts the failed writes so far, by what was said.
 func (w *Writer) Errors() map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := map[string]int{}
-	for text, n := range w.errors {
-		out[text] = n
-	}
-	return out
+	return maps.Clone(w.errors)
 }
 
 // FirstAck waits for the first write that is acknowledged after t.
 func (w *Writer) FirstAck(ctx context.Context, t time.Time) (time.Time, error) {
 	for {
 		acks := w.Acks()
-		if n := len(acks); n > 0 && acks[n-1].At.After(t) {
-			for _, a := range acks {
-				if a.At.After(t) {
-					return a.At, nil
-				}
-			}
+		i, _ := slices.BinarySearchFunc(acks, t, func(a Ack, t time.Time) int { return a.At.Compare(t.Add(1)) })
+		if i < len(acks) {
+			return acks[i].At, nil
 		}
 		if err := pause(ctx, poll); err != nil {
 			return time.Time{}, fmt.Errorf("wait for a write through %s: %w", w.name, err)

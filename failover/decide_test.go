@@ -18,14 +18,25 @@ func main(p Plan) string {
 	return p.Record.Main.Pod
 }
 
+// decision is a row of a table.
+type decision struct {
+	name   string
+	s      memgraph.Snapshot
+	kind   Kind
+	main   string
+	reason string // a part of it
+}
+
+func (c decision) check(t *testing.T) {
+	p := Decide(c.s)
+	assert.Equal(t, c.kind, p.Kind, p.Reason)
+	assert.Equal(t, c.main, main(p))
+	assert.Contains(t, p.Reason, c.reason)
+	checkPlan(t, c.s, p)
+}
+
 func TestDecide(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		s      memgraph.Snapshot
-		kind   Kind
-		main   string
-		reason string // a part of it
-	}{
+	for _, c := range []decision{
 		{"all is as the record says", healthy(), Nothing, "", "as the record says"},
 
 		// A dead MAIN and its heir.
@@ -83,13 +94,7 @@ func TestDecide(t *testing.T) {
 		{"a failover was begun, the target restarted", healthy(underWay(memgraph.FailingOver), restarted(1)), Failover, "mg-1", "restarted before"},
 		{"a failover was begun, the target came back empty", healthy(underWay(memgraph.FailingOver), restarted(1), vertices(1, 0)), Blocked, "", "holds no data"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := Decide(c.s)
-			assert.Equal(t, c.kind, p.Kind, p.Reason)
-			assert.Equal(t, c.main, main(p))
-			assert.Contains(t, p.Reason, c.reason)
-			checkPlan(t, c.s, p)
-		})
+		t.Run(c.name, c.check)
 	}
 }
 
@@ -98,13 +103,7 @@ func TestDecideOnAClusterWithoutRecord(t *testing.T) {
 	hasReplica := func(i int) edit {
 		return instance(i, func(in *memgraph.Instance) { in.Replicas = []memgraph.Replica{{Name: "x"}} })
 	}
-	for _, c := range []struct {
-		name   string
-		s      memgraph.Snapshot
-		kind   Kind
-		main   string
-		reason string
-	}{
+	for _, c := range []decision{
 		{"all empty mains", fresh(), Bootstrap, "mg-0", "every pod is an empty MAIN"},
 		{"one pod does not exist yet", fresh(gone(2)), Waiting, "", "pod 2 to exist"},
 		{"one pod does not answer yet", fresh(reached(1, memgraph.Refused)), Waiting, "", "mg-1 to answer"},
@@ -120,13 +119,7 @@ func TestDecideOnAClusterWithoutRecord(t *testing.T) {
 		{"an empty main, a replica with data", fresh(role(1, memgraph.RoleReplica), claims(1)), Blocked, "", "replica mg-1 holds data"},
 		{"no main at all", fresh(role(0, memgraph.RoleReplica), role(1, memgraph.RoleReplica), role(2, memgraph.RoleReplica)), Blocked, "", "every pod is a replica"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := Decide(c.s)
-			assert.Equal(t, c.kind, p.Kind, p.Reason)
-			assert.Equal(t, c.main, main(p))
-			assert.Contains(t, p.Reason, c.reason)
-			checkPlan(t, c.s, p)
-		})
+		t.Run(c.name, c.check)
 	}
 }
 

@@ -231,7 +231,7 @@ func startGateway(t testing.TB, edit func(*Config)) *Gateway {
 
 func waitFor(t testing.TB, what string, fn func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !fn(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !fn(); <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
 			require.FailNow(t, "waited in vain", "for %s", what)
 		}

@@ -51,13 +51,13 @@ func TestEnding(t *testing.T) {
 		{"gracefully", func(e *ending) { e.within(30 * time.Second) }, times{0, 30 * time.Second, 30 * time.Second}},
 		{"gracefully, then with less", func(e *ending) {
 			e.within(30 * time.Second)
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			e.within(5 * time.Second)
 		}, times{0, 6 * time.Second, 6 * time.Second}},
 		{"by force", func(e *ending) { e.force() }, times{0, 0, minGrace}},
 		{"gracefully, then by force", func(e *ending) {
 			e.within(30 * time.Second)
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			e.force()
 		}, times{0, time.Second, time.Second + minGrace}},
 	} {
