@@ -216,7 +216,7 @@ func TestAnAmbiguousClusterIsRefusedWithAnEvent(t *testing.T) {
 	})
 }
 
-func TestADamagedOrDeletedRecordIsDerivedAnew(t *testing.T) {
+func TestARecordThatIsNoUseIsDerivedAnew(t *testing.T) {
 	configMaps := func(l *lab) interface {
 		Get(context.Context, string, metav1.GetOptions) (*corev1.ConfigMap, error)
 		Update(context.Context, *corev1.ConfigMap, metav1.UpdateOptions) (*corev1.ConfigMap, error)
@@ -231,6 +231,15 @@ func TestADamagedOrDeletedRecordIsDerivedAnew(t *testing.T) {
 				return err
 			}
 			cm.Data[keyMainIndex] = "nine"
+			_, err = configMaps(l).Update(l.t.Context(), cm, metav1.UpdateOptions{})
+			return err
+		},
+		"put back to what it was": func(l *lab) error {
+			cm, err := configMaps(l).Get(l.t.Context(), RecordName(testSet), metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			cm.Data[keyGeneration], cm.Data[keyMainIndex], cm.Data[keyPartnerIndex] = "1", "0", "1"
 			_, err = configMaps(l).Update(l.t.Context(), cm, metav1.UpdateOptions{})
 			return err
 		},

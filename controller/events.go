@@ -100,8 +100,8 @@ func (c *Controller) onRecord(obj any) {
 		c.decideSoon() // damaged: the leader derives it anew
 		return
 	}
-	if c.learn(t) {
-		c.decideSoon()
+	if c.learn(t) || t.Generation < c.record.highest() {
+		c.decideSoon() // a generation that went back may only be an old echo
 	}
 }
 

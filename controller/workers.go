@@ -100,19 +100,23 @@ func (t *term) syncFailover(ctx context.Context, received time.Time) error {
 }
 
 // load reads the record, live: a decision on a stale one would only fail at its
-// first write.
+// first write. One that is damaged, or whose generation has gone back, is as good
+// as none, but for the revision at which it is replaced.
 func (t *term) load(ctx context.Context) (memgraph.Topology, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	record, err := t.c.store.Load(ctx)
-	if errors.Is(err, ErrDamaged) {
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return memgraph.Topology{}, err
+	}
+	if err != nil || record.Generation < t.c.record.highest() {
 		t.c.record.raise(record.Generation)
 		return memgraph.Topology{Revision: record.Revision}, nil
 	}
-	if err == nil && record.Generation > 0 {
+	if record.Generation > 0 {
 		t.c.learn(record)
 	}
-	return record, err
+	return record, nil
 }
 
 // examine asks MAIN and its partner who they are, both at once, whatever their
