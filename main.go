@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -23,7 +24,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -36,7 +36,16 @@ import (
 	"memgraph-controller/memgraph/bolt"
 )
 
+// watchAlive makes client-go notice within 10 s that a connection to the API
+// server is dead, which by default takes 45: a silent watch is a blind one.
+var watchAlive = map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "5", "HTTP2_PING_TIMEOUT_SECONDS": "5"}
+
 func main() {
+	for name, value := range watchAlive {
+		if os.Getenv(name) == "" {
+			os.Setenv(name, value)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
@@ -103,13 +112,13 @@ neither, logins carry none.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
-	o.addFlags(cmd.Flags())
+	o.addFlags(cmd)
 	return cmd
 }
 
-func (o *options) addFlags(f *pflag.FlagSet) {
+func (o *options) addFlags(cmd *cobra.Command) {
 	hostname, _ := os.Hostname()
-	c, g := &o.controller, &o.gateway
+	f, c, g := cmd.Flags(), &o.controller, &o.gateway
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig; see above for what is used without it")
 	f.StringVar(&c.Namespace, "namespace", "", "namespace of the StatefulSet (default: the kubeconfig's, or the pod's own)")
 	f.StringVar(&c.StatefulSet, "statefulset", "memgraph", "name of the Memgraph StatefulSet")
@@ -145,51 +154,77 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 // validate names every flag that is wrong.
 func (o *options) validate() error {
 	o.controller.RegisterBy = controller.RegisterBy(o.registerBy)
-	errs := []error{o.controller.Validate()}
-	for flag, value := range map[string]string{"gateway-listen": o.gateway.Listen, "http-listen": o.httpListen} {
-		if _, _, err := net.SplitHostPort(value); err != nil {
-			errs = append(errs, fmt.Errorf("--%s: %w; use host:port or :port", flag, err))
-		}
+	errs := []error{o.controller.Validate(), listens("gateway-listen", o.gateway.Listen), listens("http-listen", o.httpListen)}
+	wrong := func(flag, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--%s: %s", flag, fmt.Sprintf(format, args...)))
 	}
 	g := o.gateway
-	for flag, positive := range map[string]bool{
-		"gateway-max-sessions": g.MaxSessions > 0, "gateway-max-parked": g.MaxParked > 0, "gateway-max-attaching": g.MaxAttaching > 0,
-		"gateway-handshake-timeout": g.HandshakeTimeout > 0, "gateway-hold-timeout": g.HoldTimeout > 0,
-		"gateway-dial-timeout": g.DialTimeout > 0, "gateway-verify-interval": g.VerifyInterval > 0, "gateway-drain-timeout": g.DrainTimeout > 0,
+	for _, f := range []struct {
+		flag     string
+		positive bool
+	}{
+		{"gateway-max-sessions", g.MaxSessions > 0}, {"gateway-max-parked", g.MaxParked > 0},
+		{"gateway-max-attaching", g.MaxAttaching > 0}, {"gateway-handshake-timeout", g.HandshakeTimeout > 0},
+		{"gateway-hold-timeout", g.HoldTimeout > 0}, {"gateway-dial-timeout", g.DialTimeout > 0},
+		{"gateway-verify-interval", g.VerifyInterval > 0}, {"gateway-drain-timeout", g.DrainTimeout > 0},
 	} {
-		if !positive {
-			errs = append(errs, fmt.Errorf("--%s: use more than 0", flag))
+		if !f.positive {
+			wrong(f.flag, "use more than 0")
 		}
 	}
 	if g.MaxParked > g.MaxSessions {
-		errs = append(errs, fmt.Errorf("--gateway-max-parked: %d is more than --gateway-max-sessions, %d", g.MaxParked, g.MaxSessions))
+		wrong("gateway-max-parked", "%d is more than --gateway-max-sessions, %d", g.MaxParked, g.MaxSessions)
 	}
 	if o.shutdownDelay < 0 {
-		errs = append(errs, fmt.Errorf("--shutdown-delay: %s is negative; use 0 or more", o.shutdownDelay))
-	}
-	if (o.userFile == "") != (o.passwordFile == "") {
-		errs = append(errs, errors.New("--user-file, --password-file: only one of them is given; give both or neither"))
-	}
-	if o.userFile != "" && (os.Getenv("MEMGRAPH_USER") != "" || os.Getenv("MEMGRAPH_PASSWORD") != "") {
-		errs = append(errs, errors.New("--user-file: MEMGRAPH_USER or MEMGRAPH_PASSWORD is set too; unset them or drop the flags"))
+		wrong("shutdown-delay", "%s is negative; use 0 or more", o.shutdownDelay)
 	}
 	return errors.Join(errs...)
 }
 
-// credentials come from files or the environment, never from a flag's value.
+// listens returns what is wrong with a flag that takes host:port.
+func listens(flag, value string) error {
+	_, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return fmt.Errorf("--%s: %w; use host:port or :port", flag, err)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("--%s: port %q is none; use a number up to 65535", flag, port)
+	}
+	return nil
+}
+
+// credentials come from files or the environment, never from a flag's value. A
+// user without a password, or the other way round, is a mistake: to log in as
+// somebody else than was meant would only fail later.
 func (o *options) credentials() (bolt.Auth, error) {
-	if o.userFile == "" {
-		return bolt.Auth{User: os.Getenv("MEMGRAPH_USER"), Password: os.Getenv("MEMGRAPH_PASSWORD")}, nil
+	auth := bolt.Auth{User: os.Getenv("MEMGRAPH_USER"), Password: os.Getenv("MEMGRAPH_PASSWORD")}
+	from := "MEMGRAPH_USER, MEMGRAPH_PASSWORD"
+	if o.userFile != "" || o.passwordFile != "" {
+		if auth != (bolt.Auth{}) {
+			return bolt.Auth{}, errors.New("--user-file, --password-file: MEMGRAPH_USER or MEMGRAPH_PASSWORD is set too; unset them or drop the flags")
+		}
+		from = "--user-file, --password-file"
+		if o.userFile == "" || o.passwordFile == "" {
+			return bolt.Auth{}, errors.New("--user-file, --password-file: only one of them is given; give both or neither")
+		}
+		for _, f := range []struct {
+			flag, path string
+			into       *string
+		}{{"user-file", o.userFile, &auth.User}, {"password-file", o.passwordFile, &auth.Password}} {
+			content, err := os.ReadFile(f.path)
+			if err != nil {
+				return bolt.Auth{}, fmt.Errorf("--%s: %w", f.flag, err)
+			}
+			*f.into = strings.TrimRight(string(content), "\r\n")
+		}
+		if auth.User == "" {
+			return bolt.Auth{}, errors.New("--user-file: it is empty")
+		}
 	}
-	user, err := os.ReadFile(o.userFile)
-	if err != nil {
-		return bolt.Auth{}, fmt.Errorf("--user-file: %w", err)
+	if (auth.User == "") != (auth.Password == "") {
+		return bolt.Auth{}, fmt.Errorf("%s: one of the two is empty; give both or neither", from)
 	}
-	password, err := os.ReadFile(o.passwordFile)
-	if err != nil {
-		return bolt.Auth{}, fmt.Errorf("--password-file: %w", err)
-	}
-	return bolt.Auth{User: strings.TrimSpace(string(user)), Password: strings.TrimRight(string(password), "\r\n")}, nil
+	return auth, nil
 }
 
 // run builds the parts and runs them until ctx ends or one fails.
@@ -253,16 +288,20 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 	if err != nil {
 		return err
 	}
-	client, prober := memgraph.NewClient(auth), memgraph.NewProber(auth)
+	client, urgentProber, prober := memgraph.NewClient(auth), memgraph.NewProber(auth), memgraph.NewProber(auth)
+	defer urgentProber.Close()
 	defer prober.Close()
-	defer func() { _ = client.Close(context.WithoutCancel(ctx)) }()
+	closing := context.WithoutCancel(ctx)
+	defer func() { _ = within(closing, client.Close) }()
 	control, err := controller.New(o.controller, controller.Dependencies{
-		Urgent: urgent, Routine: routine, Prober: prober, Asker: client, Roles: client, Registrations: client,
+		Urgent: urgent, Routine: routine, UrgentProber: urgentProber, Prober: prober,
+		Asker: client, Roles: client, Registrations: client,
 		Forget: func(addr string) {
+			urgentProber.Forget(addr)
 			prober.Forget(addr)
-			_ = client.Forget(context.WithoutCancel(ctx), addr) // only closes sockets
+			_ = within(closing, func(ctx context.Context) error { return client.Forget(ctx, addr) })
 		},
-		Switch: gate, Log: log, Registerer: registry,
+		Gateway: gate, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return err
@@ -272,7 +311,16 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 	return o.runAll(ctx, control, gate, server)
 }
 
-// runAll ends with the first error, or in order once ctx has ended.
+// within bounds what closes connections: the peer may be gone.
+func within(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return f(ctx)
+}
+
+// runAll ends with the first error, or in order once ctx has ended: leadership
+// is given up at once, clients are still accepted for a while and then drained,
+// and the record is watched to the last, since the gateway obeys it till then.
 func (o *options) runAll(ctx context.Context, control *controller.Controller, gate *gateway.Gateway, server *httpServer) error {
 	listener, err := net.Listen("tcp", o.httpListen)
 	if err != nil {
@@ -284,18 +332,21 @@ func (o *options) runAll(ctx context.Context, control *controller.Controller, ga
 	serving, stopServing := context.WithCancel(failed)
 	defer context.AfterFunc(ctx, stopLeading)()
 	group.Go(func() error {
-		defer func() { time.AfterFunc(o.shutdownDelay, stopCarrying) }()
-		return control.Run(leading)
+		control.Lead(leading)
+		select {
+		case <-time.After(o.shutdownDelay):
+		case <-failed.Done():
+		}
+		stopCarrying()
+		return nil
 	})
 	group.Go(func() error {
 		defer stopServing()
 		return gate.Run(carrying)
 	})
+	group.Go(func() error { return control.Run(serving) })
 	group.Go(func() error { return server.run(serving, listener) })
-	if err := group.Wait(); err != nil && ctx.Err() == nil {
-		return err
-	}
-	return nil
+	return group.Wait()
 }
 
 // clientsets returns one for record and lease, with a connection of its own and

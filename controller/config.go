@@ -61,47 +61,64 @@ var Defaults = Config{
 	RoutineWorkers: 8,
 }
 
-// minInterval keeps a mistyped unit from turning the controller on its cluster.
-const minInterval = 50 * time.Millisecond
+const (
+	// minInterval keeps a mistyped unit from turning the controller on its
+	// cluster, and maxInterval from making it blind.
+	minInterval = 50 * time.Millisecond
+	maxInterval = time.Minute
+	// maxUrgent bounds what the urgent lane may be told to wait for.
+	maxUrgent = 2 * time.Second
+)
 
 // Validate returns everything that is wrong, by flag, with what would be right.
 func (c Config) Validate() error {
-	var errs []error
-	wrong := func(flag, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("--%s: %s", flag, fmt.Sprintf(format, args...)))
-	}
-	for flag, value := range map[string]string{"namespace": c.Namespace, "statefulset": c.StatefulSet, "identity": c.Identity} {
-		if value == "" {
-			wrong(flag, "is empty; name one")
-		}
-	}
+	var v violations
+	v.empty("namespace", c.Namespace)
+	v.empty("statefulset", c.StatefulSet)
+	v.empty("identity", c.Identity)
 	if c.RegisterBy != ByName && c.RegisterBy != ByIP {
-		wrong("register-by", "unknown value %q; use %s or %s", c.RegisterBy, ByName, ByIP)
+		v.wrong("register-by", "unknown value %q; use %s or %s", c.RegisterBy, ByName, ByIP)
 	}
-	for flag, value := range map[string]time.Duration{
-		"lease-retry-period": c.RetryPeriod, "observe-interval": c.ObserveInterval, "probe-timeout": c.ProbeTimeout,
-	} {
-		if value < minInterval {
-			wrong(flag, "%s is too short; use at least %s", value, minInterval)
-		}
-	}
-	if c.Settle < 0 {
-		wrong("handover-settle", "%s is negative; use 0 or more", c.Settle)
-	}
+	v.outside("observe-interval", c.ObserveInterval, minInterval, maxInterval)
+	v.outside("probe-timeout", c.ProbeTimeout, minInterval, maxUrgent)
+	v.outside("handover-settle", c.Settle, 0, maxUrgent)
+	v.outside("lease-retry-period", c.RetryPeriod, minInterval, maxInterval)
 	// client-go asks for the same, with 1.2 as the jitter of its retries.
 	if limit := c.RetryPeriod * 12 / 10; c.RenewDeadline <= limit {
-		wrong("lease-renew-deadline", "%s is too short; use more than %s, 1.2 times --lease-retry-period", c.RenewDeadline, limit)
+		v.wrong("lease-renew-deadline", "%s is too short; use more than %s, 1.2 times --lease-retry-period", c.RenewDeadline, limit)
 	}
 	if c.LeaseDuration <= c.RenewDeadline {
-		wrong("lease-duration", "%s is too short; use more than --lease-renew-deadline, %s", c.LeaseDuration, c.RenewDeadline)
+		v.wrong("lease-duration", "%s is too short; use more than --lease-renew-deadline, %s", c.LeaseDuration, c.RenewDeadline)
 	}
 	if c.LeaseDuration%time.Second != 0 {
-		wrong("lease-duration", "%s is not whole seconds, which is all that a Lease can hold", c.LeaseDuration)
+		v.wrong("lease-duration", "%s is not whole seconds, which is all that a Lease can hold", c.LeaseDuration)
 	}
-	for flag, value := range map[string]int{"urgent-workers": c.UrgentWorkers, "routine-workers": c.RoutineWorkers} {
-		if value < 1 {
-			wrong(flag, "%d; use 1 or more", value)
-		}
+	v.fewer("urgent-workers", c.UrgentWorkers)
+	v.fewer("routine-workers", c.RoutineWorkers)
+	return errors.Join(v...)
+}
+
+// violations collects what is wrong with flags.
+type violations []error
+
+func (v *violations) wrong(flag, format string, args ...any) {
+	*v = append(*v, fmt.Errorf("--%s: %s", flag, fmt.Sprintf(format, args...)))
+}
+
+func (v *violations) empty(flag, value string) {
+	if value == "" {
+		v.wrong(flag, "is empty; name one")
 	}
-	return errors.Join(errs...)
+}
+
+func (v *violations) outside(flag string, value, low, high time.Duration) {
+	if value < low || value > high {
+		v.wrong(flag, "%s is out of range; use %s to %s", value, low, high)
+	}
+}
+
+func (v *violations) fewer(flag string, value int) {
+	if value < 1 {
+		v.wrong(flag, "%d; use 1 or more", value)
+	}
 }

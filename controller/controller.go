@@ -18,6 +18,7 @@ import (
 	appslisters "k8s.io/client-go/listers/apps/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
 
 	"memgraph-controller/failover"
 	"memgraph-controller/memgraph"
@@ -31,18 +32,25 @@ const clusterKey = "cluster"
 // it is there, there is nothing to do.
 const startRetry = time.Second
 
+// Gateway is that of this process; it is told of every newer record, as the other
+// processes' gateways are. Serve does not wait for anything.
+type Gateway interface {
+	Serve(pod, addr, runID string, generation int64)
+}
+
 // Dependencies are what a controller acts through.
 type Dependencies struct {
 	// Urgent is a clientset of its own for record and lease, without client-side
 	// rate limit, so that nothing routine can throttle them.
 	Urgent, Routine kubernetes.Interface
-	Prober          Prober
-	Asker           Asker
-	Roles           failover.Roles
-	Registrations   Registrations
+	// UrgentProber has connections of its own too.
+	UrgentProber, Prober Prober
+	Asker                Asker
+	Roles                failover.Roles
+	Registrations        Registrations
 	// Forget ends the connections to an instance that is gone.
 	Forget     func(addr string)
-	Switch     failover.Switch
+	Gateway    Gateway
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -58,14 +66,17 @@ type Controller struct {
 	breakers *reconcile.Breakers
 	metrics  *metrics
 	news     *news
+	garbage  workqueue.TypedInterface[string] // addresses of ended instances
 
 	podLister corelisters.PodNamespaceLister
 	setLister appslisters.StatefulSetNamespaceLister
-	synced    atomic.Bool
-	term      atomic.Pointer[term] // nil while another leads
+	selector  string
+	end       context.CancelCauseFunc // ends Run
+	synced    chan struct{}           // closed once the caches are filled
+	term      atomic.Pointer[term]    // nil while another leads
 }
 
-// New checks cfg. The controller does nothing until Run.
+// New checks cfg. The controller does nothing until Run and Lead.
 func New(cfg Config, d Dependencies) (*Controller, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -76,40 +87,55 @@ func New(cfg Config, d Dependencies) (*Controller, error) {
 		seen:     newObservations(),
 		breakers: reconcile.NewBreakers(),
 		metrics:  newMetrics(d.Registerer),
+		garbage:  workqueue.NewTyped[string](),
+		synced:   make(chan struct{}),
 	}
 	c.news = newNews(c)
 	return c, nil
 }
 
-// Run watches until ctx ends, and leads whenever it can. It returns once all it
-// started has ended and the lease is released.
+// Run watches, and keeps the gateway informed, until ctx ends. It returns once
+// all it started has ended, with an error only where it cannot go on. It may be
+// called once, and must outlast Lead.
 func (c *Controller) Run(ctx context.Context) error {
-	selector, err := c.awaitSelector(ctx)
-	if err != nil {
-		return err
+	watch, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	c.end = end
+	var err error
+	if c.selector, err = c.awaitSelector(watch); err != nil {
+		return unlessAsked(ctx, err)
 	}
-	factories, err := c.informers(selector)
+	factories, err := c.informers()
 	if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	watch, stop := context.WithCancel(ctx)
-	defer stop()
+	defer c.garbage.ShutDown()
+	wg.Go(c.collectGarbage)
 	wg.Go(func() { c.news.run(watch) })
 	for _, f := range factories {
 		f.Start(watch.Done())
 		defer f.Shutdown()
+	}
+	for _, f := range factories {
 		for kind, ok := range f.WaitForCacheSync(watch.Done()) {
 			if !ok {
-				return fmt.Errorf("sync cache of %s: %w", kind, context.Cause(ctx))
+				return unlessAsked(ctx, fmt.Errorf("sync cache of %s: %w", kind, context.Cause(watch)))
 			}
 		}
 	}
-	c.synced.Store(true)
-	c.lead(ctx)
-	stop()
-	return nil
+	close(c.synced)
+	<-watch.Done()
+	return unlessAsked(ctx, context.Cause(watch))
+}
+
+// unlessAsked is nil where the end was asked for by ctx's, and else why it came.
+func unlessAsked(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // awaitSelector reads which pods are the StatefulSet's, once it exists.
@@ -134,7 +160,7 @@ func (c *Controller) awaitSelector(ctx context.Context) (selector string, err er
 }
 
 // informers watch the pods by label, and record and StatefulSet by name.
-func (c *Controller) informers(selector string) ([]informers.SharedInformerFactory, error) {
+func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
 	restricted := func(tweak func(*metav1.ListOptions)) informers.SharedInformerFactory {
 		return informers.NewSharedInformerFactoryWithOptions(c.deps.Routine, 0,
 			informers.WithNamespace(c.cfg.Namespace), informers.WithTweakListOptions(tweak))
@@ -146,7 +172,7 @@ func (c *Controller) informers(selector string) ([]informers.SharedInformerFacto
 	}
 	records := restricted(named(RecordName(c.cfg.StatefulSet)))
 	sets := restricted(named(c.cfg.StatefulSet))
-	pods := restricted(func(o *metav1.ListOptions) { o.LabelSelector = selector })
+	pods := restricted(func(o *metav1.ListOptions) { o.LabelSelector = c.selector })
 
 	c.setLister = sets.Apps().V1().StatefulSets().Lister().StatefulSets(c.cfg.Namespace)
 	c.podLister = pods.Core().V1().Pods().Lister().Pods(c.cfg.Namespace)
@@ -155,14 +181,13 @@ func (c *Controller) informers(selector string) ([]informers.SharedInformerFacto
 		handler  cache.ResourceEventHandler
 	}{
 		{records.Core().V1().ConfigMaps().Informer(), c.recordHandler()},
-		{sets.Apps().V1().StatefulSets().Informer(), cache.ResourceEventHandlerFuncs{}},
+		{sets.Apps().V1().StatefulSets().Informer(), cache.ResourceEventHandlerFuncs{AddFunc: c.onSet, UpdateFunc: func(_, obj any) { c.onSet(obj) }}},
 		{pods.Core().V1().Pods().Informer(), c.podHandler()},
 	} {
 		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
 			return nil, fmt.Errorf("watch: %w", err)
 		}
 	}
-	// The record first: the gateway needs it, and handlers of pods consult it.
 	return []informers.SharedInformerFactory{records, sets, pods}, nil
 }
 
@@ -174,9 +199,16 @@ func (c *Controller) learn(t memgraph.Topology) bool {
 	}
 	c.metrics.record(t)
 	addr := memgraph.Pod{IP: t.Main.IP}.Addr()
-	c.deps.Switch.Serve(t.Main.Pod, addr, t.Main.RunID, t.Generation)
+	c.deps.Gateway.Serve(t.Main.Pod, addr, t.Main.RunID, t.Generation)
 	return true
 }
 
 // Synced reports whether the caches are filled: what is known can be acted on.
-func (c *Controller) Synced() bool { return c.synced.Load() }
+func (c *Controller) Synced() bool {
+	select {
+	case <-c.synced:
+		return true
+	default:
+		return false
+	}
+}

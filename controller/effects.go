@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"memgraph-controller/failover"
 	"memgraph-controller/memgraph"
@@ -18,27 +19,34 @@ type Registrations interface {
 	Drop(ctx context.Context, main, name string) error
 }
 
-// effects turns steps into statements. It is what both executors act through.
-type effects struct{ c *Controller }
+// effects turns the steps of both executors into writes and statements. Each
+// first makes sure that the lease still gives the authority to (invariant 3).
+type effects struct {
+	c *Controller
+	// authority returns why we must not act any more.
+	authority func() error
+}
 
 var (
-	_ failover.Registrar = effects{}
 	_ failover.Store     = effects{}
+	_ failover.Registrar = effects{}
 	_ reconcile.Runner   = effects{}
 )
 
-func (t *term) effects() effects { return effects{t.c} }
+// roles is effects as what failover changes roles through.
+type roles struct{ effects }
 
-func (t *term) failoverEffects() failover.Effects {
-	e := t.effects()
-	return failover.Effects{
-		Store: e, Roles: t.c.deps.Roles, Registrar: e, Switch: t.c.deps.Switch,
-		Settle: t.c.cfg.Settle, Leader: t.c.cfg.Identity,
-	}
+var _ failover.Roles = roles{}
+
+func (e effects) failover() failover.Effects {
+	return failover.Effects{Store: e, Roles: roles{e}, Registrar: e, Settle: e.c.cfg.Settle, Leader: e.c.cfg.Identity}
 }
 
 // Put writes the record and keeps what was written as the newest.
 func (e effects) Put(ctx context.Context, t memgraph.Topology) (memgraph.Topology, error) {
+	if err := e.authority(); err != nil {
+		return memgraph.Topology{}, err
+	}
 	written, err := e.c.store.Put(ctx, t)
 	if err != nil {
 		return memgraph.Topology{}, err
@@ -47,51 +55,94 @@ func (e effects) Put(ctx context.Context, t memgraph.Topology) (memgraph.Topolog
 	return written, nil
 }
 
+func (r roles) Promote(ctx context.Context, addr string) error {
+	if err := r.authority(); err != nil {
+		return err
+	}
+	return r.c.deps.Roles.Promote(ctx, addr)
+}
+
+func (r roles) Demote(ctx context.Context, addr string) error {
+	if err := r.authority(); err != nil {
+		return err
+	}
+	return r.c.deps.Roles.Demote(ctx, addr)
+}
+
+func (r roles) SealEpoch(ctx context.Context, addr string) error {
+	if err := r.authority(); err != nil {
+		return err
+	}
+	return r.c.deps.Roles.SealEpoch(ctx, addr)
+}
+
 // Follow registers replica on main as async.
 func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod) error {
+	if err := e.Answers(ctx, replica); err != nil {
+		return err
+	}
 	return e.Register(ctx, main, replica, memgraph.Async)
 }
 
-// Demote makes pod a replica.
+// Demote makes pod a replica. If MAIN lists it already, that is from before it
+// lost its data.
 func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
-	return e.c.deps.Roles.Demote(ctx, pod.Addr())
+	if err := (roles{e}).Demote(ctx, pod.Addr()); err != nil {
+		return err
+	}
+	e.note(pod, func(i *memgraph.Instance) { i.Rejoin = true })
+	return nil
 }
 
 // Drop unregisters a replica of main.
 func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) error {
+	if err := e.authority(); err != nil {
+		return err
+	}
 	return e.c.deps.Registrations.Drop(ctx, main.Addr(), replica)
 }
 
-// Register has main take pod as its replica, having asked pod just before. What
-// a refused registration leaves behind is dropped, and a pod that has diverged
-// is noted as such: only other data heals it.
+// Register has main take pod as its replica. What a refused registration leaves
+// behind is dropped, and a pod that has diverged is noted as such: only other
+// data heals it.
 func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error {
-	if err := e.answers(ctx, pod); err != nil {
-		return fmt.Errorf("register %s: %w", pod.Name, err)
+	if err := e.authority(); err != nil {
+		return err
 	}
 	r := memgraph.Registration{Name: memgraph.ReplicaName(pod.Name), Mode: mode, Address: e.address(pod)}
 	err := e.c.deps.Registrations.Register(ctx, main.Addr(), r)
-	if errors.Is(err, memgraph.ErrDiverged) {
-		e.c.seen.update(pod.UID, e.c.seen.of(pod.UID).RunID, func(i *memgraph.Instance) { i.Diverged = true })
-	}
-	if errors.Is(err, memgraph.ErrDiverged) || errors.Is(err, memgraph.ErrNotAccepted) {
+	switch {
+	case err == nil:
+		e.note(pod, func(i *memgraph.Instance) {
+			i.Rejoin, i.StorageAt = false, time.Time{} // its database may be MAIN's now
+		})
+	case errors.Is(err, memgraph.ErrDiverged):
+		e.note(pod, func(i *memgraph.Instance) { i.Diverged = true })
+		fallthrough
+	case errors.Is(err, memgraph.ErrNotAccepted):
 		err = errors.Join(err, e.Drop(ctx, main, r.Name))
 	}
 	return err
 }
 
-// answers makes sure that pod is a replica that listens for a MAIN. Towards one
-// that does not, REGISTER would block MAIN for 5 to 10 s.
-func (e effects) answers(ctx context.Context, pod memgraph.Pod) error {
-	if err := e.c.identify(ctx, pod, e.c.cfg.ProbeTimeout); err != nil {
+// note changes what is known of the process in pod.
+func (e effects) note(pod memgraph.Pod, change func(*memgraph.Instance)) {
+	e.c.seen.update(pod.UID, e.c.seen.of(pod.UID).RunID, change)
+}
+
+// Answers makes sure that pod is a replica, and that somebody listens where MAIN
+// will look for it. Towards one that does not answer REGISTER blocks MAIN for 5
+// to 10 s.
+func (e effects) Answers(ctx context.Context, pod memgraph.Pod) error {
+	if err := e.c.identify(ctx, e.c.deps.Prober, pod, e.c.cfg.ProbeTimeout); err != nil {
 		return err
 	}
 	if role := e.c.seen.of(pod.UID).Role; role != memgraph.RoleReplica {
-		return fmt.Errorf("it is %s", role)
+		return fmt.Errorf("%s is %s, wanted a replica", pod.Name, role)
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.c.cfg.ProbeTimeout)
 	defer cancel()
-	return e.c.deps.Prober.Listens(ctx, pod.ReplicationAddr())
+	return e.c.deps.Prober.Listens(ctx, e.address(pod))
 }
 
 // address is where MAIN is told to find pod.

@@ -1,9 +1,12 @@
 package controller
 
 import (
+	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"memgraph-controller/memgraph"
@@ -50,17 +53,32 @@ func (c *Controller) onPod(before, after any) {
 }
 
 // ended forgets what is kept about a process that is no more; after is its pod, if
-// that goes on with another.
+// that goes on with another. Closing its connections is left to forgetting.
 func (c *Controller) ended(gone memgraph.Pod, after *memgraph.Pod) {
-	c.seen.forget(gone.UID, after)
+	if after == nil || after.UID != gone.UID {
+		c.seen.forget(gone.UID)
+	}
 	if gone.IP != "" {
-		c.deps.Forget(gone.Addr())
+		c.garbage.Add(gone.Addr())
 	}
 	alive := map[string]bool{}
 	for _, p := range c.pods() {
 		alive[reconcile.BreakerKey(p)] = true
 	}
 	c.breakers.Retain(alive)
+}
+
+// collectGarbage closes the connections to instances that have ended, until the
+// queue of their addresses is shut down.
+func (c *Controller) collectGarbage() {
+	for {
+		addr, shutdown := c.garbage.Get()
+		if shutdown {
+			return
+		}
+		c.deps.Forget(addr)
+		c.garbage.Done(addr)
+	}
 }
 
 // podOf reads an informer's object, unwrapped from the tombstone that stands for
@@ -109,6 +127,14 @@ func (c *Controller) onRecord(obj any) {
 func (c *Controller) decideSoon() {
 	if term := c.term.Load(); term != nil {
 		term.urgent.add(clusterKey, time.Now())
+	}
+}
+
+// onSet ends the watch of a StatefulSet whose selector has changed, which is only
+// possible by making it anew: its pods have to be watched by other labels.
+func (c *Controller) onSet(obj any) {
+	if set, ok := obj.(*appsv1.StatefulSet); ok && metav1.FormatLabelSelector(set.Spec.Selector) != c.selector {
+		c.end(fmt.Errorf("statefulset %s: its selector has changed, begin anew", set.Name))
 	}
 }
 

@@ -18,8 +18,14 @@ var errLeaseStale = errors.New("lease was not renewed in time")
 // LeaseName is the Lease that the controllers of a StatefulSet compete for.
 func LeaseName(statefulSet string) string { return statefulSet + "-controller" }
 
-// lead campaigns until ctx ends, over again whenever the lease is lost.
-func (c *Controller) lead(ctx context.Context) {
+// Lead campaigns until ctx ends, over again whenever the lease is lost, while Run
+// watches. It returns once the last term has ended and the lease is released.
+func (c *Controller) Lead(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-c.synced:
+	}
 	for ctx.Err() == nil {
 		c.campaign(ctx)
 	}
@@ -71,8 +77,9 @@ func (c *Controller) work(ctx, leading context.Context, lock *lock) {
 
 	c.deps.Log.Info("leading", "cluster", c.cfg.StatefulSet, "identity", c.cfg.Identity)
 	c.metrics.leading.Set(1)
-	c.runTerm(authority)
+	c.runTerm(authority, lock.valid)
 	c.metrics.leading.Set(0)
+	c.metrics.blocked.Set(0) // the next leader's to say
 	c.deps.Log.Info("no longer leading", "cluster", c.cfg.StatefulSet, "reason", context.Cause(authority).Error())
 }
 
@@ -130,6 +137,17 @@ func (l *lock) renew(write func() error) error {
 	l.renewed = begun
 	if l.expiry != nil {
 		l.expiry.Reset(time.Until(begun.Add(l.limit)))
+	}
+	return nil
+}
+
+// valid returns errLeaseStale once the last renewal is older than the limit. It
+// reads the clock, and so knows of a pause before any timer does.
+func (l *lock) valid() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.renewed) > l.limit {
+		return errLeaseStale
 	}
 	return nil
 }

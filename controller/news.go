@@ -2,8 +2,12 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -14,6 +18,10 @@ import (
 	"memgraph-controller/reconcile"
 )
 
+// waitingLong is when waiting for something that should come by itself becomes
+// news: longer than any restart of a pod that is well.
+const waitingLong = 30 * time.Second
+
 // news tells people what was decided and done: one log line, metrics, and an
 // Event on the StatefulSet. It is off the path: nothing waits for it.
 type news struct {
@@ -21,8 +29,10 @@ type news struct {
 	broadcaster events.EventBroadcaster
 	events      events.EventRecorder
 
-	mu   sync.Mutex
-	last failover.Plan // the last decision
+	mu      sync.Mutex
+	last    failover.Plan // the last decision
+	waiting time.Time     // since when decisions were to wait; zero if they are not
+	told    string        // the reason that was last told, "" if there is none
 }
 
 func newNews(c *Controller) *news {
@@ -46,22 +56,30 @@ func (n *news) decision() failover.Plan {
 	return n.last
 }
 
-// decided notes a decision, and reports one that needs somebody once.
+// decided notes a decision. One that needs somebody is told once for each
+// reason: at once where it is blocked, and where it waits when that takes long.
 func (n *news) decided(p failover.Plan) {
 	n.mu.Lock()
-	same := n.last.Kind == p.Kind && n.last.Reason == p.Reason
 	n.last = p
-	n.mu.Unlock()
-	n.c.metrics.blocked.Set(one(p.Kind == failover.Blocked))
-	if same {
-		return
+	switch {
+	case p.Kind != failover.Waiting:
+		n.waiting = time.Time{}
+	case n.waiting.IsZero():
+		n.waiting = time.Now()
 	}
-	switch p.Kind {
-	case failover.Blocked:
-		n.c.deps.Log.Warn("blocked", "cluster", n.c.cfg.StatefulSet, "reason", p.Reason)
-		n.event(corev1.EventTypeWarning, "Blocked", "Decide", p.Reason)
-	case failover.Waiting:
-		n.c.deps.Log.Info("waiting", "cluster", n.c.cfg.StatefulSet, "reason", p.Reason)
+	alarming := p.Kind == failover.Blocked || p.Kind == failover.Waiting && time.Since(n.waiting) > waitingLong
+	untold := alarming && n.told != p.Reason
+	switch {
+	case untold:
+		n.told = p.Reason
+	case !alarming:
+		n.told = ""
+	}
+	n.mu.Unlock()
+	n.c.metrics.blocked.Set(one(alarming))
+	if untold {
+		n.c.deps.Log.Warn("blocked", "cluster", n.c.cfg.StatefulSet, "kind", p.Kind, "reason", p.Reason)
+		n.event(corev1.EventTypeWarning, "Blocked", string(p.Kind), p.Reason)
 	}
 }
 
@@ -83,24 +101,20 @@ func (n *news) executed(p failover.Plan, r failover.Report, err error) {
 		return
 	}
 	t := r.Record
-	attrs := []any{
-		"cluster", n.c.cfg.StatefulSet, "kind", p.Kind, "reason", p.Reason, "generation", t.Generation,
-		"main", t.Main.Pod, "partner", t.Partner.Pod, "in_sync", t.InSync,
-	}
+	log := n.c.deps.Log.With("cluster", n.c.cfg.StatefulSet, "kind", p.Kind, "reason", p.Reason, "generation", t.Generation)
 	if !p.ChangesMain() {
-		n.c.deps.Log.Info("partner changed", attrs...)
+		log.Info("partner changed", "main", t.Main.Pod, "partner", t.Partner.Pod, "in_sync", t.InSync)
 		return
 	}
 	stages := []any{}
-	for stage, took := range r.Stages {
-		n.c.metrics.stages.WithLabelValues(string(p.Kind), stage).Observe(took.Seconds())
-		stages = append(stages, slog.Float64(stage+"_ms", float64(took.Microseconds())/1000))
+	for _, stage := range slices.Sorted(maps.Keys(r.Stages)) {
+		n.c.metrics.stages.WithLabelValues(string(p.Kind), stage).Observe(r.Stages[stage].Seconds())
+		stages = append(stages, slog.Float64(stage+"_ms", float64(r.Stages[stage].Microseconds())/1000))
 	}
-	attrs = append(attrs, slog.Group("stages", stages...))
-	for _, missed := range r.Missed {
-		attrs = append(attrs, "missed", missed.Error())
+	if missed := errors.Join(r.Missed...); missed != nil {
+		log = log.With("missed", missed)
 	}
-	n.c.deps.Log.Info("main changed", attrs...)
+	log.Info("main changed", "from", r.From(), "to", t.Main.Pod, slog.Group("stages", stages...))
 	n.event(corev1.EventTypeNormal, "MainChanged", string(p.Kind), "MAIN is "+t.Main.Pod+": "+p.Reason)
 }
 

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"memgraph-controller/memgraph"
@@ -36,85 +35,11 @@ const (
 	storageAge = 10 * time.Second
 )
 
-// observations keeps what instances last said, by pod UID. A pod that restarts
-// keeps its UID and loses everything that was known of its last process.
-type observations struct {
-	mu    sync.Mutex
-	byUID map[string]memgraph.Instance
-}
-
-func newObservations() *observations {
-	return &observations{byUID: map[string]memgraph.Instance{}}
-}
-
-func (o *observations) of(uid string) memgraph.Instance {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.byUID[uid]
-}
-
-// forget drops what was known of a pod, unless after is the same pod still.
-func (o *observations) forget(uid string, after *memgraph.Pod) {
-	if after != nil && after.UID == uid {
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.byUID, uid)
-}
-
-// update changes what is known of a process. What was asked of one that has been
-// replaced meanwhile is dropped.
-func (o *observations) update(uid, runID string, change func(*memgraph.Instance)) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	i := o.byUID[uid]
-	if i.RunID != runID {
-		return
-	}
-	change(&i)
-	o.byUID[uid] = i
-}
-
-// met notes the end of an attempt to identify an instance that was begun at
-// asked, and tells whether it ended otherwise than the one before. Attempts may
-// overlap: an older one never hides a newer.
-func (o *observations) met(uid string, asked time.Time, id memgraph.Identity, err error) (changed bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	i := o.byUID[uid]
-	if asked.Before(i.Asked) {
-		return false
-	}
-	changed = i.Reach != reach(err) || err == nil && i.Identity != id
-	if err == nil && id.RunID != i.RunID {
-		i = memgraph.Instance{}
-	}
-	if err == nil {
-		i.Identity = id
-	}
-	i.Asked, i.Reach = asked, reach(err)
-	o.byUID[uid] = i
-	return changed
-}
-
-func reach(err error) memgraph.Reach {
-	switch {
-	case err == nil:
-		return memgraph.Answered
-	case errors.Is(err, memgraph.ErrRefused):
-		return memgraph.Refused
-	case errors.Is(err, memgraph.ErrUnauthenticated):
-		return memgraph.Denied
-	}
-	return memgraph.Silent
-}
-
-// identify asks p who it is, within limit; it asks a second time if the
-// connection is refused. An attempt that our own context ended tells nothing.
-func (c *Controller) identify(ctx context.Context, p memgraph.Pod, limit time.Duration) error {
+// identify asks p over prober who it is, within limit; it asks a second time if
+// the connection is refused. An attempt that our own context ended tells nothing.
+func (c *Controller) identify(ctx context.Context, prober Prober, p memgraph.Pod, limit time.Duration) error {
 	asked := time.Now()
-	id, err := c.ask(ctx, p, limit)
+	id, err := ask(ctx, prober, p, limit)
 	if errors.Is(err, memgraph.ErrRefused) {
 		select {
 		case <-ctx.Done():
@@ -122,7 +47,7 @@ func (c *Controller) identify(ctx context.Context, p memgraph.Pod, limit time.Du
 		case <-time.After(refusedTwice):
 		}
 		asked = time.Now()
-		id, err = c.ask(ctx, p, limit)
+		id, err = ask(ctx, prober, p, limit)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -133,14 +58,15 @@ func (c *Controller) identify(ctx context.Context, p memgraph.Pod, limit time.Du
 	return err
 }
 
-func (c *Controller) ask(ctx context.Context, p memgraph.Pod, limit time.Duration) (memgraph.Identity, error) {
+func ask(ctx context.Context, prober Prober, p memgraph.Pod, limit time.Duration) (memgraph.Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return c.deps.Prober.Identify(ctx, p.Addr())
+	return prober.Identify(ctx, p.Addr())
 }
 
 // inquire learns what else decisions need of p's instance, which has just been
-// identified.
+// identified. What is not answered in time stays as old as it is, which whoever
+// decides takes into account: only other failures are returned.
 func (c *Controller) inquire(ctx context.Context, p memgraph.Pod) error {
 	known := c.seen.of(p.UID)
 	s := sample{c: c, pod: p, runID: known.RunID}
@@ -185,6 +111,9 @@ func take[T any](ctx context.Context, s sample, question func(context.Context, s
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	answer, err := question(ctx, s.pod.Addr())
+	if errors.Is(err, memgraph.ErrUnreachable) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

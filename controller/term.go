@@ -14,6 +14,7 @@ type term struct {
 	c        *Controller
 	urgent   *lane
 	routine  *lane
+	effects  effects
 	executor *reconcile.Executor
 
 	mu sync.Mutex
@@ -24,18 +25,19 @@ type term struct {
 }
 
 // runTerm works until ctx, the authority to do so, ends, and returns when the
-// last worker has.
-func (c *Controller) runTerm(ctx context.Context) {
+// last worker has. valid tells at any moment whether the authority holds.
+func (c *Controller) runTerm(ctx context.Context, valid func() error) {
+	e := effects{c: c, authority: valid}
 	t := &term{
-		c:       c,
-		urgent:  newLane(urgent, urgentFirstRetry, urgentLastRetry, c.metrics),
-		routine: newLane(routine, routineFirstRetry, routineLastRetry, c.metrics),
+		c:        c,
+		urgent:   newLane(urgent, urgentFirstRetry, urgentLastRetry, c.metrics),
+		routine:  newLane(routine, routineFirstRetry, routineLastRetry, c.metrics),
+		effects:  e,
+		executor: reconcile.NewExecutor(e, c.breakers),
 	}
-	t.executor = reconcile.NewExecutor(t.effects(), c.breakers)
 	t.newGeneration(ctx)
 	c.term.Store(t)
 	t.urgent.add(clusterKey, time.Now())
-	t.reconcileAll()
 
 	var wg sync.WaitGroup
 	for range c.cfg.UrgentWorkers {
@@ -44,18 +46,34 @@ func (c *Controller) runTerm(ctx context.Context) {
 			}
 		})
 	}
-	for range c.cfg.RoutineWorkers {
-		wg.Go(func() {
-			for t.processRoutine() {
-			}
-		})
-	}
+	wg.Go(func() { t.startRoutine(ctx, &wg) })
 	<-ctx.Done()
 	c.term.Store(nil)
 	t.urgent.queue.ShutDown()
 	t.routine.queue.ShutDown()
 	wg.Wait()
 	t.supersede()
+}
+
+// startRoutine starts the routine workers once the record was read live: what the
+// watch has delivered so far may be from before the last leader's last write.
+func (t *term) startRoutine(ctx context.Context, wg *sync.WaitGroup) {
+	for ctx.Err() == nil {
+		if _, err := t.load(ctx); err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(urgentLastRetry):
+		}
+	}
+	t.reconcileAll()
+	for range t.c.cfg.RoutineWorkers {
+		wg.Go(func() {
+			for t.processRoutine() {
+			}
+		})
+	}
 }
 
 // newGeneration ends what the routine lane does for the present generation.

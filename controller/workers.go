@@ -93,9 +93,12 @@ func (t *term) syncFailover(ctx context.Context, received time.Time) error {
 	if plan.ChangesMain() {
 		t.newGeneration(ctx)
 	}
-	report, err := failover.Execute(ctx, plan, t.failoverEffects())
+	report, err := failover.Execute(ctx, plan, t.effects.failover())
 	t.c.news.executed(plan, report, err)
 	t.reconcileAll()
+	if err == nil {
+		t.urgent.queue.Add(clusterKey) // what is next, if anything
+	}
 	return err
 }
 
@@ -129,7 +132,7 @@ func (t *term) examine(ctx context.Context, record memgraph.Topology) {
 	for _, p := range t.c.pods() {
 		named := p.Index == record.Main.Index || !record.Partner.None() && p.Index == record.Partner.Index
 		if named && p.IP != "" {
-			wg.Go(func() { _ = t.c.identify(ctx, p, t.c.cfg.ProbeTimeout) }) // noted with the pod
+			wg.Go(func() { _ = t.c.identify(ctx, t.c.deps.UrgentProber, p, t.c.cfg.ProbeTimeout) }) // noted with the pod
 		}
 	}
 	wg.Wait()
@@ -143,6 +146,8 @@ func (t *term) syncPod(ctx context.Context, name string) error {
 	if !ok {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, reconcile.PodTimeout)
+	defer cancel()
 	observed := t.observe(ctx, pod)
 	record := t.c.record.latest()
 	s := t.c.snapshot(record)
@@ -196,20 +201,20 @@ func (t *term) carryOut(ctx context.Context, steps []reconcile.Step) error {
 
 // observe learns all of a pod's instance, unless that is known to be vain. That
 // nobody answered is noted with the pod; other failures are returned.
-func (t *term) observe(ctx context.Context, pod memgraph.Pod) (err error) {
+func (t *term) observe(ctx context.Context, pod memgraph.Pod) error {
 	if !pod.Fit() {
 		return nil
 	}
-	_ = t.c.breakers.Do(ctx, reconcile.BreakerKey(pod), func(ctx context.Context) error {
-		if err := t.c.identify(ctx, pod, askTimeout); err != nil {
-			return err
-		}
-		if err = t.c.inquire(ctx, pod); err != nil {
-			err = fmt.Errorf("observe %s: %w", pod.Name, err)
-		}
-		return err
+	unmet := t.c.breakers.Do(reconcile.BreakerKey(pod), func() error {
+		return t.c.identify(ctx, t.c.deps.Prober, pod, askTimeout)
 	})
-	return err
+	if unmet != nil {
+		return nil
+	}
+	if err := t.c.inquire(ctx, pod); err != nil {
+		return fmt.Errorf("observe %s: %w", pod.Name, err)
+	}
+	return nil
 }
 
 func (t *term) pod(name string) (memgraph.Pod, bool) {

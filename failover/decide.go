@@ -2,29 +2,43 @@ package failover
 
 import (
 	"fmt"
+	"time"
 
 	"memgraph-controller/memgraph"
 )
 
+// patience is how long an answer is awaited from a pod that may only be slow,
+// before its silence counts: a storm of logins takes up to a second, and the
+// driver's own retries bridge 30.
+const patience = 5 * time.Second
+
 // Decide says what to do about MAIN and its partner. The first row that fits
-// wins; "heir" is a partner that is in sync and answers, "fit" is Pod.Fit.
+// wins. An heir is a partner that is in sync and answers as the same process;
+// "fit to be MAIN" is that a pod came back with the data it had (see refuse).
 //
-//	record      | MAIN's pod                          | else              | plan
-//	none        |                                     |                   | see first
-//	not Stable  |                                     | target answers    | Resume
-//	            |                                     | it has restarted  | Failover to it
-//	            |                                     |                   | Waiting
-//	Stable      | gone, replaced, restarted, refuses, | heir              | Failover
-//	            | or terminating and silent           | MAIN is back      | Readopt
-//	            |                                     |                   | Blocked
-//	            | terminating, answers main           | heir              | Handover
-//	            |                                     | partner care      | see partner
-//	            |                                     |                   | Waiting
-//	            | answers replica                     | heir is main      | Failover
-//	            |                                     |                   | Restore
-//	            | silent, or not asked                |                   | Waiting
-//	            | wrong credentials                   |                   | Blocked
-//	            | answers main                        |                   | see partner
+//	record      | MAIN's pod                          | else                  | plan
+//	none        |                                     |                       | see first
+//	not Stable  | it does not answer                  |                       | Waiting
+//	            | it answers, in another process      | fit to be MAIN        | Failover to it
+//	            |                                     |                       | Waiting, Blocked
+//	            | it answers                          |                       | Resume
+//	Stable      | gone, replaced, restarted, refuses, | heir                  | Failover
+//	            | or terminating and silent           | heir silent for 5 s   | Waiting
+//	            |                                     | not back              | Blocked
+//	            |                                     | back as MAIN, fit     | Readopt
+//	            |                                     | back as replica, fit  | Restore
+//	            |                                     |                       | Waiting, Blocked
+//	            | terminating, answers main           | the list says unsafe  | Unsync-, LosePartner
+//	            |                                     | heir                  | Handover
+//	            |                                     | partner care          | see partner
+//	            |                                     |                       | Waiting
+//	            | answers replica                     | heir is main          | Failover
+//	            |                                     | another claims        | Blocked
+//	            |                                     | fit to be MAIN        | Restore
+//	            |                                     |                       | Waiting, Blocked
+//	            | silent, or not asked                |                       | Waiting
+//	            | wrong credentials                   |                       | Blocked
+//	            | answers main                        |                       | see partner
 func Decide(s memgraph.Snapshot) Plan {
 	if s.Topology.Generation == 0 {
 		return first(s)
@@ -37,9 +51,9 @@ func Decide(s memgraph.Snapshot) Plan {
 	case mainDead:
 		return replaceDead(s, why)
 	case mainLeaving:
-		return handOver(s)
+		return handOver(s, why)
 	case mainDemoted:
-		return restore(s)
+		return restoreDemoted(s, why)
 	case mainUnclear:
 		return Plan{Kind: Waiting, Reason: why}
 	case mainDenied:
@@ -87,54 +101,91 @@ func mainState(s memgraph.Snapshot) (mainCondition, string) {
 	return mainWell, ""
 }
 
-// replaceDead is the plan for a dead MAIN.
+// replaceDead is the plan for a dead MAIN. Its return is second best while an
+// heir may only be slow: what the node lost with MAIN, the heir has.
 func replaceDead(s memgraph.Snapshot, why string) Plan {
-	to, reason := heir(s)
-	if to != nil {
-		return change(s, Failover, *to, why)
+	to, reason, soon := heir(s)
+	why += "; "
+	switch {
+	case to != nil:
+		return change(s, Failover, *to, why+"its partner "+to.Name+" is in sync")
+	case soon:
+		return Plan{Kind: Waiting, Reason: why + reason}
 	}
 	back, ok := s.Pod(s.Topology.Main.Index)
 	if !ok || back.Terminating || back.Instance.Reach != memgraph.Answered {
-		return Plan{Kind: Blocked, Reason: why + "; " + reason + "; writes resume when its pod is back with its data"}
+		return Plan{Kind: Blocked, Reason: why + reason + "; writes resume when its pod is back with its data"}
 	}
-	if plan, refused := refuseEmpty(s, back, why); refused {
+	if plan, refused := refuse(s, back, why+reason); refused {
 		return plan
 	}
 	if back.Instance.Role == memgraph.RoleReplica {
-		return change(s, Restore, back, why+"; "+reason)
+		return restore(s, back, why+reason)
 	}
 	next := s.Topology
-	next.Main, next.Generation = back.Member(), next.Generation+1
+	next.Main, next.Generation = back.Member(), nextGeneration(s)
 	next.Partner, next.InSync = memgraph.Member{}, false
-	return recordOnly(s, Readopt, next, why+"; "+reason+"; its data is back")
+	return recordOnly(s, Readopt, next, why+reason+"; its data is back")
 }
 
-// handOver is the plan for a living MAIN that Kubernetes is about to end.
-func handOver(s memgraph.Snapshot) Plan {
-	_, why := mainState(s)
-	to, reason := heir(s)
+// handOver is the plan for a living MAIN that Kubernetes is about to end. What
+// it says itself of its partner counts more than the record.
+func handOver(s memgraph.Snapshot, why string) Plan {
+	care := partner(s)
+	if care.Kind == UnsyncPartner || care.Kind == LosePartner {
+		return care
+	}
+	to, reason, _ := heir(s)
 	if to != nil {
 		plan := change(s, Handover, *to, why)
 		plan.Demote = livingMain(s, s.Topology.Main)
 		return plan
 	}
-	if plan := partner(s); !plan.Idle() {
-		return plan // it may make an heir yet
+	if !care.Idle() {
+		return care // it may make an heir yet
 	}
 	return Plan{Kind: Waiting, Reason: why + "; " + reason}
 }
 
-// restore is the plan for a MAIN that somebody made a replica.
-func restore(s memgraph.Snapshot) Plan {
-	_, why := mainState(s)
-	if to, _ := heir(s); to != nil && to.Instance.Role == memgraph.RoleMain {
+// restoreDemoted is the plan for a MAIN that somebody made a replica.
+func restoreDemoted(s memgraph.Snapshot, why string) Plan {
+	if to, _, _ := heir(s); to != nil && to.Instance.Role == memgraph.RoleMain {
 		return change(s, Failover, *to, why+", and "+to.Name+" that it is MAIN")
 	}
 	p, _ := s.Main()
-	if plan, refused := refuseEmpty(s, p, why); refused {
+	if plan, refused := refuse(s, p, why); refused {
 		return plan
 	}
+	return restore(s, p, why)
+}
+
+// restore promotes the recorded MAIN that is a replica, unless another pod claims
+// to be MAIN or might: whoever made it a replica may have meant that.
+func restore(s memgraph.Snapshot, p memgraph.Pod, why string) Plan {
+	for _, o := range s.Pods {
+		switch {
+		case o.Index == p.Index:
+		case o.Instance.Reach != memgraph.Answered:
+			return Plan{Kind: Waiting, Reason: fmt.Sprintf("%s; whether %s is MAIN is not known yet", why, o.Name)}
+		case claims(o):
+			return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s, and %s that it is MAIN: demote the wrong one by hand", why, o.Name)}
+		}
+	}
 	return change(s, Restore, p, why)
+}
+
+// claims holds for a MAIN with data or replicas. What a failed REGISTER left
+// behind is no replica.
+func claims(p memgraph.Pod) bool {
+	if !p.Answers(memgraph.RoleMain) {
+		return false
+	}
+	for _, r := range p.Instance.Replicas {
+		if !r.Ghost() {
+			return true
+		}
+	}
+	return p.Instance.Storage.Vertices > 0
 }
 
 // resume finishes what the record says was begun. A target that restarted has
@@ -147,7 +198,7 @@ func resume(s memgraph.Snapshot) Plan {
 	}
 	if !p.Is(t.Main) {
 		why := fmt.Sprintf("%s restarted before it was known to be MAIN", t.Main.Pod)
-		if plan, refused := refuseEmpty(s, p, why); refused {
+		if plan, refused := refuse(s, p, why); refused {
 			return plan
 		}
 		plan := change(s, Failover, p, t.Pending.Reason+"; "+why)
@@ -173,47 +224,70 @@ func livingMain(s memgraph.Snapshot, m memgraph.Member) *memgraph.Pod {
 }
 
 // heir is the partner, if it may be promoted without losing an acknowledged
-// write (invariant 2); else why it may not.
-func heir(s memgraph.Snapshot) (*memgraph.Pod, string) {
+// write (invariant 2); else why it may not, and whether it may be soon.
+func heir(s memgraph.Snapshot) (to *memgraph.Pod, why string, soon bool) {
 	t := s.Topology
 	if t.Partner.None() {
-		return nil, "it has no partner"
+		return nil, "it has no partner", false
 	}
 	p, ok := s.Pod(t.Partner.Index)
-	switch {
+	switch name := t.Partner.Pod; {
 	case !t.InSync:
-		return nil, fmt.Sprintf("its partner %s is not in sync", t.Partner.Pod)
+		return nil, fmt.Sprintf("its partner %s is not in sync", name), false
 	case !ok || p.UID != t.Partner.UID:
-		return nil, fmt.Sprintf("its partner %s is gone too", t.Partner.Pod)
+		return nil, fmt.Sprintf("its partner %s is gone too", name), false
 	case p.Terminating:
-		return nil, fmt.Sprintf("its partner %s is terminating too", t.Partner.Pod)
-	case p.Instance.Reach != memgraph.Answered:
-		return nil, fmt.Sprintf("its partner %s does not answer", t.Partner.Pod)
+		return nil, fmt.Sprintf("its partner %s is terminating too", name), false
+	case p.Instance.Reach == memgraph.Refused:
+		return nil, fmt.Sprintf("its partner %s refuses connections", name), false
 	case !p.Is(t.Partner):
-		return nil, fmt.Sprintf("its partner %s has restarted", t.Partner.Pod)
+		return nil, fmt.Sprintf("its partner %s has restarted", name), false
+	case p.Instance.Reach != memgraph.Answered:
+		return nil, fmt.Sprintf("its partner %s does not answer", name), !silentFor(s, p, patience)
 	}
-	return &p, ""
+	return &p, "", false
 }
 
-// refuseEmpty keeps an instance without data from becoming MAIN while another
-// pod holds some (invariant 5).
-func refuseEmpty(s memgraph.Snapshot, p memgraph.Pod, why string) (Plan, bool) {
-	emptier, known := s.Emptier(p)
+// silentFor holds for a pod that has not answered for so long.
+func silentFor(s memgraph.Snapshot, p memgraph.Pod, limit time.Duration) bool {
+	return p.Instance.Reach != memgraph.Answered && !p.Instance.Since.IsZero() && s.Now.Sub(p.Instance.Since) >= limit
+}
+
+// refuse keeps a recorded MAIN that came back from being MAIN without the data
+// that it had (invariant 5). A database that differs from the recorded one is a
+// lost volume; where that is not told, an empty pod is compared with all others.
+func refuse(s memgraph.Snapshot, p memgraph.Pod, why string) (Plan, bool) {
+	held, holds := s.Topology.Main.Database, p.Instance.Storage
+	const remedy = ": restore its volume, or promote the pod that holds the data by hand"
 	switch {
-	case !known:
-		return Plan{Kind: Waiting, Reason: fmt.Sprintf("%s; how much data %s holds is not known yet", why, p.Name)}, true
-	case emptier:
-		return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s; %s holds no data while another pod does: "+
-			"restore its volume, or promote the pod that holds the data by hand", why, p.Name)}, true
+	case p.Instance.StorageAt.IsZero():
+		return Plan{Kind: Waiting, Reason: fmt.Sprintf("%s; what data %s holds is not known yet", why, p.Name)}, true
+	case held != "" && holds.Database != "" && held != holds.Database:
+		return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s; %s came back with another database%s", why, p.Name, remedy)}, true
+	case holds.Vertices > 0 || held != "" && held == holds.Database:
+		return Plan{}, false
+	}
+	for i := range s.Wanted {
+		o, ok := s.Pod(i)
+		switch {
+		case !ok || o.Instance.StorageAt.IsZero():
+			return Plan{Kind: Waiting, Reason: fmt.Sprintf("%s; %s holds no data, and whether %s does is not known yet",
+				why, p.Name, memgraph.PodName(s.Cluster, i))}, true
+		case o.Instance.Storage.Vertices > 0:
+			return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s; %s holds no data and %s does%s", why, p.Name, o.Name, remedy)}, true
+		}
 	}
 	return Plan{}, false
 }
+
+// nextGeneration is above all that were ever seen (invariant 3).
+func nextGeneration(s memgraph.Snapshot) int64 { return max(s.Floor, s.Topology.Generation) + 1 }
 
 // change is the plan that makes p MAIN in the next generation.
 func change(s memgraph.Snapshot, kind Kind, p memgraph.Pod, why string) Plan {
 	from := s.Topology.Main
 	next := s.Topology
-	next.Main, next.Generation = p.Member(), next.Generation+1
+	next.Main, next.Generation = p.Member(), nextGeneration(s)
 	next.Partner, next.InSync = memgraph.Member{}, false
 	next.Phase = memgraph.FailingOver
 	if kind == Handover {
@@ -240,12 +314,8 @@ func recordOnly(s memgraph.Snapshot, kind Kind, next memgraph.Topology, why stri
 // with data that MAIN has not.
 func followers(s memgraph.Snapshot, main memgraph.Pod, old memgraph.Member) []memgraph.Pod {
 	var out []memgraph.Pod
-	emptier, known := s.Emptier(main)
-	if emptier || !known {
-		return nil
-	}
 	for _, p := range s.Pods {
-		if p.Index != main.Index && p.UID != old.UID && p.Fit() && p.Answers(memgraph.RoleReplica) {
+		if p.Index != main.Index && p.UID != old.UID && p.Fit() && p.Answers(memgraph.RoleReplica) && !memgraph.WouldEmpty(main, p) {
 			out = append(out, p)
 		}
 	}

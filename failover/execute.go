@@ -2,7 +2,9 @@ package failover
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"memgraph-controller/memgraph"
@@ -20,11 +22,13 @@ const (
 	promoteTimeout = time.Second
 	// sealTimeout: one commit on a MAIN without replicas, 1 ms.
 	sealTimeout = 500 * time.Millisecond
-	// registerTimeout: 2 to 10 ms towards a replica that answers.
+	// registerTimeout is for all replicas together: each takes 2 to 10 ms if it
+	// answers, and who does not is left to reconciliation.
 	registerTimeout = time.Second
 )
 
-// Store keeps the record.
+// Store keeps the record. Every gateway obeys it: that of this process as soon
+// as Put returns, the others when their watch delivers it.
 type Store interface {
 	// Put replaces the record if it is still at t.Revision and returns it with
 	// its new one.
@@ -43,19 +47,11 @@ type Registrar interface {
 	Follow(ctx context.Context, main, replica memgraph.Pod) error
 }
 
-// Switch is the gateway of this process. The gateways of other processes follow
-// the record; neither call waits for anything.
-type Switch interface {
-	Park(generation int64)
-	Serve(pod, addr, runID string, generation int64)
-}
-
 // Effects is all that a plan acts through.
 type Effects struct {
 	Store     Store
 	Roles     Roles
 	Registrar Registrar
-	Switch    Switch
 	// Settle is how long a handover gives the other gateways to park before the
 	// old MAIN is demoted: a write that arrives later would be refused.
 	Settle time.Duration
@@ -76,6 +72,14 @@ type Report struct {
 	seen time.Time
 }
 
+// From is the pod that was MAIN before, "" where none was recorded.
+func (r Report) From() string {
+	if len(r.Record.History) == 0 {
+		return ""
+	}
+	return r.Record.History[0].From
+}
+
 // Stages in the order in which they happen, as they are named in the history.
 const (
 	StageQueued     = "queued"
@@ -83,24 +87,22 @@ const (
 	StageRecorded   = "recorded"
 	StageDemoted    = "demoted"
 	StagePromoted   = "promoted"
-	StageServed     = "served"
 	StageSealed     = "sealed"
 	StageRegistered = "registered"
 )
 
 // Execute carries p out in its one safe order:
 //
-//  1. write the record: from here on a new leader finishes what was begun
-//  2. park the gateway; the others park when they see the record
-//  3. handover only: let them, then demote the old MAIN
-//  4. promote the new one
-//  5. serve it: the gateway lets clients through once it has verified the role
-//  6. seal the epoch, and register the other replicas, which from then on
-//     refuse the old MAIN
-//  7. write the record as Stable
+//  1. write the record: from here on the gateways hold clients until the pod
+//     that it names answers as MAIN, and a new leader finishes what was begun
+//  2. handover only: let the gateways see it, then demote the old MAIN
+//  3. promote the new one, upon which the gateways let clients through
+//  4. seal the epoch, so that a restart cannot undo it
+//  5. register the other replicas, which from then on refuse the old MAIN
+//  6. write the record as Stable
 //
-// A failure in 1, 4 or 7 ends it with an error and leaves the record to be
-// decided on again; 3 and 6 only note it. Whatever ends ctx ends it between two
+// A failure in 1, 3, 4 or 6 ends it with an error and leaves the record to be
+// decided on again; 2 and 5 only note it. Whatever ends ctx ends it between two
 // statements.
 func Execute(ctx context.Context, p Plan, e Effects) (Report, error) {
 	r := Report{Record: p.Record, Stages: map[string]time.Duration{StageQueued: p.Taken.Sub(p.Seen)}, seen: p.Seen}
@@ -109,21 +111,30 @@ func Execute(ctx context.Context, p Plan, e Effects) (Report, error) {
 		return r, nil
 	}
 	if !p.Written {
-		if err := r.put(ctx, e, p.Record); err != nil {
+		if err := r.put(ctx, e, signed(p, e.Leader)); err != nil {
 			return r, err
 		}
 		r.done(StageRecorded)
 	}
 	if p.Promote == nil {
-		e.serve(r.Record)
 		return r, nil
 	}
 	return r, r.switchMain(ctx, p, e)
 }
 
-// switchMain is steps 2 to 7.
+// signed is p's record with the leader's name in the line of history that a
+// change of MAIN by the record alone has.
+func signed(p Plan, leader string) memgraph.Topology {
+	t := p.Record
+	if p.ChangesMain() && p.Promote == nil {
+		t.History = slices.Clone(t.History)
+		t.History[0].Leader = leader
+	}
+	return t
+}
+
+// switchMain is steps 2 to 6.
 func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
-	e.Switch.Park(r.Record.Generation)
 	if p.Demote != nil {
 		r.miss(demote(ctx, p, e))
 		r.done(StageDemoted)
@@ -135,17 +146,20 @@ func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 		return err
 	}
 	r.done(StagePromoted)
-	e.serve(r.Record)
-	r.done(StageServed)
-	r.miss(within(ctx, sealTimeout, func(ctx context.Context) error {
+	err = within(ctx, sealTimeout, func(ctx context.Context) error {
 		return e.Roles.SealEpoch(ctx, p.Promote.Addr())
-	}))
-	r.done(StageSealed)
-	for _, follower := range p.Register {
-		r.miss(within(ctx, registerTimeout, func(ctx context.Context) error {
-			return e.Registrar.Follow(ctx, *p.Promote, follower)
-		}))
+	})
+	if err != nil {
+		return err
 	}
+	r.done(StageSealed)
+	r.miss(within(ctx, registerTimeout, func(ctx context.Context) error {
+		var errs []error
+		for _, follower := range p.Register {
+			errs = append(errs, e.Registrar.Follow(ctx, *p.Promote, follower))
+		}
+		return errors.Join(errs...)
+	}))
 	r.done(StageRegistered)
 	return r.put(ctx, e, r.settled(e.Leader))
 }
@@ -160,12 +174,6 @@ func demote(ctx context.Context, p Plan, e Effects) error {
 	return within(ctx, demoteTimeout, func(ctx context.Context) error {
 		return e.Roles.Demote(ctx, p.Demote.Addr())
 	})
-}
-
-// serve lets clients through to the record's MAIN once it is verified.
-func (e Effects) serve(t memgraph.Topology) {
-	addr := memgraph.Pod{IP: t.Main.IP}.Addr()
-	e.Switch.Serve(t.Main.Pod, addr, t.Main.RunID, t.Generation)
 }
 
 // settled is the record once the change is done, with its line of history.

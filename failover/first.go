@@ -10,46 +10,52 @@ import (
 // first decides for a cluster without a record, or whose record was damaged. A
 // pod "claims" if it is MAIN and holds data or has replicas.
 //
-//	not every pod has answered with role and data      | Waiting
+//	not every pod is fit and has answered lately       | Waiting
 //	two or more claim                                  | Blocked
+//	one claims, holds nothing, and another pod does    | Blocked
 //	one claims                                         | Adopt it
 //	none claims, no pod is MAIN                        | Blocked
 //	none claims, a replica holds data                  | Blocked
 //	none claims, one is MAIN                           | Adopt it
-//	none claims, all are MAIN                          | Bootstrap the lowest ordinal
+//	none claims, several are MAIN                      | Bootstrap the lowest ordinal
 func first(s memgraph.Snapshot) Plan {
 	if missing := unanswered(s); missing != "" {
 		return Plan{Kind: Waiting, Reason: "there is no record yet: waiting for " + missing}
 	}
 	var mains, claimants []memgraph.Pod
-	holder := ""
 	for _, p := range s.Pods {
-		holds := p.Instance.Storage.Vertices > 0
-		if holds && p.Instance.Role == memgraph.RoleReplica {
-			holder = p.Name
+		if p.Instance.Role == memgraph.RoleMain {
+			mains = append(mains, p)
 		}
-		if p.Instance.Role != memgraph.RoleMain {
-			continue
-		}
-		mains = append(mains, p)
-		if holds || len(p.Instance.Replicas) > 0 {
+		if claims(p) {
 			claimants = append(claimants, p)
 		}
 	}
+	holder := replicaWithData(s)
 	switch {
 	case len(claimants) > 1:
-		return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s are both MAIN with data or replicas: demote the wrong one by hand",
+		return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s are all MAIN with data or replicas: demote the wrong ones by hand",
 			names(claimants))}
+	case holder != "" && (len(claimants) == 0 || claimants[0].Instance.Storage.Vertices == 0):
+		return Plan{Kind: Blocked, Reason: fmt.Sprintf("replica %s holds data and no MAIN does: promote it by hand", holder)}
 	case len(claimants) == 1:
 		return begin(s, Adopt, claimants[0], "it is the only MAIN with data or replicas")
 	case len(mains) == 0:
-		return Plan{Kind: Blocked, Reason: "every pod is a replica: promote the one that holds the newest data by hand"}
-	case holder != "":
-		return Plan{Kind: Blocked, Reason: fmt.Sprintf("replica %s holds data and no MAIN does: promote it by hand", holder)}
+		return Plan{Kind: Blocked, Reason: "every pod is a replica: promote one by hand"}
 	case len(mains) == 1:
 		return begin(s, Adopt, mains[0], "it is the only MAIN")
 	}
-	return begin(s, Bootstrap, mains[0], "every pod is an empty MAIN")
+	return begin(s, Bootstrap, mains[0], "nobody holds data, and it is the first MAIN")
+}
+
+// replicaWithData is one that holds some, "" if none does.
+func replicaWithData(s memgraph.Snapshot) string {
+	for _, p := range s.Pods {
+		if p.Instance.Role == memgraph.RoleReplica && p.Instance.Storage.Vertices > 0 {
+			return p.Name
+		}
+	}
+	return ""
 }
 
 // begin is the first record. In an adopted cluster the replica that MAIN ships
@@ -57,7 +63,7 @@ func first(s memgraph.Snapshot) Plan {
 // in sync once it was confirmed.
 func begin(s memgraph.Snapshot, kind Kind, main memgraph.Pod, why string) Plan {
 	next := memgraph.Topology{
-		Main: main.Member(), Generation: s.Floor + 1, Phase: memgraph.Stable,
+		Main: main.Member(), Generation: nextGeneration(s), Phase: memgraph.Stable,
 		Revision: s.Topology.Revision,
 	}
 	for _, p := range s.Pods {
@@ -80,7 +86,9 @@ func unanswered(s memgraph.Snapshot) string {
 		switch {
 		case !ok:
 			waiting = append(waiting, fmt.Sprintf("pod %d to exist", i))
-		case p.Instance.Reach != memgraph.Answered || p.Instance.StorageAt.IsZero():
+		case !p.Fit():
+			waiting = append(waiting, p.Name+" to be ready")
+		case p.Instance.Reach != memgraph.Answered || s.Now.Sub(p.Instance.Asked) > patience || p.Instance.StorageAt.IsZero():
 			waiting = append(waiting, p.Name+" to answer")
 		case p.Instance.Role == memgraph.RoleMain && p.Instance.ReplicasAt.IsZero():
 			waiting = append(waiting, p.Name+" to list its replicas")

@@ -41,9 +41,9 @@ func replica(i int) memgraph.Pod {
 		Name: memgraph.PodName("mg", i), Index: i, UID: fmt.Sprintf("uid-%d", i), IP: fmt.Sprintf("10.0.0.%d", i),
 		Container: "c", Running: true, Ready: true,
 		Instance: memgraph.Instance{
-			Reach: memgraph.Answered, Asked: now,
+			Reach: memgraph.Answered, Asked: now, Since: now.Add(-time.Minute),
 			Identity: memgraph.Identity{Role: memgraph.RoleReplica, RunID: fmt.Sprintf("run-%d", i)},
-			Storage:  memgraph.StorageInfo{Vertices: 10}, StorageAt: now,
+			Storage:  memgraph.StorageInfo{Vertices: 10, Database: fmt.Sprintf("db-%d", i)}, StorageAt: now,
 			Version: memgraph.Version{Major: 3, Minor: 12},
 		},
 	}
@@ -105,8 +105,42 @@ func gone(i int) edit {
 	}
 }
 
+// reached makes the last attempt to ask pod i end as r does, the first to.
 func reached(i int, r memgraph.Reach) edit {
-	return instance(i, func(in *memgraph.Instance) { in.Reach = r })
+	return instance(i, func(in *memgraph.Instance) { in.Reach, in.Since = r, now })
+}
+
+// silent has pod i not answered for so long.
+func silent(i int, since time.Duration) edit {
+	return instance(i, func(in *memgraph.Instance) { in.Reach, in.Since = memgraph.Silent, now.Add(-since) })
+}
+
+// unknown makes pod i one that nobody has asked yet.
+func unknown(i int) edit {
+	return instance(i, func(in *memgraph.Instance) { *in = memgraph.Instance{} })
+}
+
+// pending makes pod i one that was just created.
+func pending(i int) edit {
+	return pod(i, func(p *memgraph.Pod) {
+		*p = memgraph.Pod{Name: p.Name, Index: i, UID: p.UID + "b"}
+	})
+}
+
+// wiped makes the process of pod i one that came back without its volume.
+func wiped(i int) edit {
+	return instance(i, func(in *memgraph.Instance) {
+		in.RunID += "b"
+		in.Storage = memgraph.StorageInfo{Database: "new"}
+	})
+}
+
+// untold makes this a version that tells no database's identity.
+func untold(s *memgraph.Snapshot) {
+	s.Topology.Main.Database = ""
+	for i := range s.Pods {
+		s.Pods[i].Instance.Storage.Database = ""
+	}
 }
 
 func role(i int, r memgraph.Role) edit {

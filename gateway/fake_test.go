@@ -21,6 +21,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// nowhere is an address that refuses connections: a MAIN there keeps the gate
+// shut.
+const nowhere = "127.0.0.1:1"
+
 // whoQuery is answered with the run_id of the process that it reached.
 const whoQuery = "WHO"
 

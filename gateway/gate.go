@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// target is a statement about where clients belong; without an address it says
-// that they wait. It is immutable.
+// target is a statement about where clients belong; the first has no address and
+// says that they wait. It is immutable.
 type target struct {
 	pod, addr, runID string
 	generation       int64
@@ -21,17 +21,7 @@ func (t *target) outranks(other *target) bool {
 	if t.generation != other.generation {
 		return t.generation > other.generation
 	}
-	return t.exactness() > other.exactness()
-}
-
-func (t *target) exactness() int {
-	switch {
-	case t.addr == "":
-		return 0
-	case t.runID == "":
-		return 1
-	}
-	return 2
+	return t.runID != "" && other.runID == ""
 }
 
 // incarnation is one process that has answered as the target's MAIN. A relay

@@ -22,9 +22,9 @@ const (
 )
 
 // Gateway carries clients to the MAIN that it has been told of and has verified.
-// Three parts meet at its gate: Park and Serve say what to verify, the verifier
-// opens and shuts it, and sessions pass it one by one. What the gate gives up is
-// swept: sessions tied to it are cut.
+// Three parts meet at its gate: Serve says what to verify, the verifier opens and
+// shuts it, and sessions pass it one by one. What the gate gives up is swept:
+// sessions tied to it are cut.
 type Gateway struct {
 	cfg      Config
 	log      *slog.Logger
@@ -71,24 +71,13 @@ func New(cfg Config) (*Gateway, error) {
 // Addr is where clients connect to.
 func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 
-// Park holds new connections from now on, and cuts those to the present MAIN.
-// It is a no-op unless generation is higher than any seen.
-func (g *Gateway) Park(generation int64) {
-	g.order(&target{generation: generation})
-}
-
 // Serve lets clients through to the process runID of pod at addr once that has
-// answered as MAIN itself; until then it is Park. An empty runID means any
-// process there. It is a no-op for a generation lower than the highest seen,
-// and in the same one unless it follows a Park or adds the runID.
+// answered as MAIN itself. Until then new connections are held, and those to
+// another process are cut. An empty runID means any process there. It is a no-op
+// for a generation lower than the highest seen, and in the same one unless it
+// adds the runID. It does not wait.
 func (g *Gateway) Serve(pod, addr, runID string, generation int64) {
-	g.order(&target{pod: pod, addr: addr, runID: runID, generation: generation})
-}
-
-func (g *Gateway) order(t *target) {
-	if g.gate.order(t) && t.addr == "" {
-		g.log.Info("gateway parked", "generation", t.generation)
-	}
+	g.gate.order(&target{pod: pod, addr: addr, runID: runID, generation: generation})
 }
 
 // Status is the gateway's state now.

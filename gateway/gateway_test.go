@@ -102,24 +102,24 @@ func TestASwitchCutsTheOldAndServesTheNew(t *testing.T) {
 	c, err := login(t, g)
 	require.NoError(t, err)
 	var redirects, cuts []time.Duration
-	for generation := int64(2); generation < 52; generation++ {
-		p := processes[generation%2]
+	for n := range int64(50) {
+		p, generation := processes[(n+1)%2], 2*n+2
 		began := time.Now()
-		g.Park(generation)
+		g.Serve("nobody", nowhere, "", generation)
 		assertCut(t, c.conn)
 		cuts = append(cuts, time.Since(began))
 		parked := loginLater(t, g)
 		waitFor(t, "a parked session", func() bool { return g.Status().Waiting == 1 })
 
 		began = time.Now()
-		g.Serve("memgraph", p.addr, p.runID, generation)
+		g.Serve("memgraph", p.addr, p.runID, generation+1)
 		c = parked.wait(t)
 		redirects = append(redirects, time.Since(began))
 		got, err := c.who()
 		require.NoError(t, err)
 		require.Equal(t, p.runID, got)
 	}
-	report(t, "Park to reset", cuts, 50*time.Millisecond)
+	report(t, "Serve to reset of a relay", cuts, 50*time.Millisecond)
 	report(t, "Serve to login of a parked client", redirects, 20*time.Millisecond)
 }
 
@@ -187,7 +187,7 @@ func announce(g *Gateway, of []*process, r *rand.Rand, highest *atomic.Int64) {
 	var statements []target
 	for i, p := range of {
 		n := int64(i + 1)
-		statements = append(statements, target{generation: n}, target{addr: p.addr, runID: p.runID, generation: n})
+		statements = append(statements, target{addr: p.addr, generation: n}, target{addr: p.addr, runID: p.runID, generation: n})
 	}
 	for i := range statements {
 		if j := i + r.IntN(5); j < len(statements) {
@@ -197,11 +197,7 @@ func announce(g *Gateway, of []*process, r *rand.Rand, highest *atomic.Int64) {
 	pace := time.NewTicker(time.Millisecond)
 	defer pace.Stop()
 	for _, s := range statements {
-		if s.addr == "" {
-			g.Park(s.generation)
-		} else {
-			g.Serve("memgraph", s.addr, s.runID, s.generation)
-		}
+		g.Serve("memgraph", s.addr, s.runID, s.generation)
 		for old := highest.Load(); s.generation > old && !highest.CompareAndSwap(old, s.generation); {
 			old = highest.Load()
 		}
@@ -221,7 +217,7 @@ func TestALateSessionIsNotTiedToAReplacedMain(t *testing.T) {
 	place := newTicket()
 	require.True(t, g.gate.wait(place))
 	main := <-place.admitted
-	g.Park(2)
+	g.Serve("nobody", nowhere, "", 2)
 	waitFor(t, "the link to be closed", func() bool { return p.open() == 0 })
 
 	s := g.sessions.add(dialGateway(t, g))
@@ -245,7 +241,6 @@ func TestASwitchDoesNotWaitForConnectionsToAVanishedHost(t *testing.T) {
 	}
 	waitFor(t, "all places to be taken", func() bool { return g.sessions.in(stateAttaching) == DefaultMaxAttaching })
 	began := time.Now()
-	g.Park(2)
 	g.Serve("memgraph-1", next.addr, "y", 2)
 	for _, c := range clients {
 		c.wait(t)

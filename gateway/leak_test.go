@@ -46,19 +46,19 @@ func TestSessionsLeaveNothingBehind(t *testing.T) {
 		if n%2 == 0 {
 			began := time.Now()
 			generation := g.Status().Generation + 1
-			g.Park(generation)
+			g.Serve("nobody", nowhere, "", generation)
 			for _, c := range clients {
 				assertCut(t, c.conn)
 			}
 			cuts = append(cuts, time.Since(began))
-			g.Serve("memgraph-0", p.addr, "x", generation)
+			g.Serve("memgraph-0", p.addr, "x", generation+1)
 		}
 		for _, c := range clients {
 			require.NoError(t, c.conn.Close())
 		}
 		waitFor(t, "the sessions to end", func() bool { return g.Status().Sessions == 0 })
 	}
-	report(t, "Park to the last of 200 resets", cuts, 200*time.Millisecond)
+	report(t, "Serve to the last of 200 resets", cuts, 200*time.Millisecond)
 	waitFor(t, "goroutines to end", func() bool {
 		return runtime.NumGoroutine() <= goroutines+1 // the link's vigil, which comes and goes
 	})

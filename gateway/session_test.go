@@ -276,7 +276,6 @@ func TestASlowClientHoldsUpNobody(t *testing.T) {
 		return stuck
 	})
 	began := time.Now()
-	g.Park(2)
 	g.Serve("memgraph-1", next.addr, "y", 2)
 	assert.Less(t, time.Since(began), 50*time.Millisecond)
 	c, err := login(t, g)

@@ -2,8 +2,8 @@ package memgraph
 
 import (
 	"net"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -44,10 +44,10 @@ type Pod struct {
 
 // Instance is what a pod's Memgraph last said of itself, with the times of it.
 type Instance struct {
-	// Reach tells how the last attempt to ask ended; the rest is from the last
-	// attempt that was answered.
-	Reach Reach
-	Asked time.Time
+	// Reach tells how the last attempt to ask ended, begun at Asked, and since
+	// when attempts have ended so; the rest is from the last that was answered.
+	Reach        Reach
+	Asked, Since time.Time
 	Identity
 	// Replicas are a MAIN's registrations, asked for at ReplicasAsked and told by
 	// ReplicasAt; the zero time means that they are not known.
@@ -57,8 +57,11 @@ type Instance struct {
 	Storage   StorageInfo
 	StorageAt time.Time
 	Version   Version
-	// Diverged says that this process refused to follow the present MAIN's.
+	// Diverged says that this process was refused as a replica of MAIN.
 	Diverged bool
+	// Rejoin says that MAIN may list this process by a registration from before
+	// it lost its data, which only a new registration mends.
+	Rejoin bool
 }
 
 // Reach is how the last attempt to ask an instance ended.
@@ -104,12 +107,27 @@ func (p Pod) ReplicationAddr() string { return net.JoinHostPort(p.IP, strconv.It
 // is now, by its IP or by its stable name.
 func (p Pod) HasAddress(address string) bool {
 	host, _, err := net.SplitHostPort(address)
-	return err == nil && host != "" && (host == p.IP || host == p.Host)
+	if err != nil || host == "" {
+		return false
+	}
+	return host == p.IP || p.Host != "" && sameName(host, p.Host)
+}
+
+// sameName holds for two forms of one name: "mg-1.mg", which a resolver's search
+// path completes, "mg-1.mg.ns.svc", and with the cluster's domain behind it.
+func sameName(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	return a == b || strings.Contains(a, ".") && strings.HasPrefix(b, a+".")
 }
 
 // Member is this incarnation of the pod.
 func (p Pod) Member() Member {
-	return Member{Pod: p.Name, Index: p.Index, UID: p.UID, IP: p.IP, RunID: p.Instance.RunID}
+	return Member{
+		Pod: p.Name, Index: p.Index, UID: p.UID, IP: p.IP,
+		RunID: p.Instance.RunID, Database: p.Instance.Storage.Database,
+	}
 }
 
 // Is reports whether p is the incarnation m: the same pod and, where both are
@@ -159,31 +177,35 @@ func (s Snapshot) Claimed(r Replica) bool {
 	return false
 }
 
-// SyncMode is what the partner is to be registered with: StrictSync where every
-// pod runs a version that has it, else Sync; the two are never mixed. ok is
-// false while a version is not known.
-func (s Snapshot) SyncMode() (mode SyncMode, ok bool) {
-	mode = StrictSync
+// At is the pod that a registration leads to, whatever its name says.
+func (s Snapshot) At(address string) (Pod, bool) {
 	for _, p := range s.Pods {
-		if !p.Instance.Version.Known() {
-			return "", false
-		}
-		if !p.Instance.Version.StrictSync() {
-			mode = Sync
+		if p.HasAddress(address) {
+			return p, true
 		}
 	}
-	return mode, len(s.Pods) > 0
+	return Pod{}, false
 }
 
-// Emptier reports whether p holds nothing while another pod holds something;
-// known is false while p's own data is not known. Memgraph lets an empty MAIN
-// empty whoever it registers (observed on 3.7.2 and 3.12.0).
-func (s Snapshot) Emptier(p Pod) (emptier, known bool) {
-	if p.Instance.StorageAt.IsZero() {
-		return false, false
+// PartnerMode is what partner is to be registered with on main: StrictSync where
+// both run a version that has it, else Sync. ok is false while a version is not
+// known.
+func PartnerMode(main, partner Pod) (mode SyncMode, ok bool) {
+	if !main.Instance.Version.Known() || !partner.Instance.Version.Known() {
+		return "", false
 	}
-	if p.Instance.Storage.Vertices > 0 {
-		return false, true
+	if main.Instance.Version.StrictSync() && partner.Instance.Version.StrictSync() {
+		return StrictSync, true
 	}
-	return slices.ContainsFunc(s.Pods, func(o Pod) bool { return o.Instance.Storage.Vertices > 0 }), true
+	return Sync, true
+}
+
+// WouldEmpty reports whether registering p on main could cost p's data, or that
+// this is not known: Memgraph lets an empty MAIN empty whoever it registers
+// (observed on 3.7.2 and 3.12.0).
+func WouldEmpty(main, p Pod) bool {
+	if main.Instance.StorageAt.IsZero() || p.Instance.StorageAt.IsZero() {
+		return true
+	}
+	return main.Instance.Storage.Vertices == 0 && p.Instance.Storage.Vertices > 0
 }

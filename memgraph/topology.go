@@ -51,10 +51,18 @@ type Member struct {
 	IP    string `json:"ip"`
 	// RunID is the Memgraph process.
 	RunID string `json:"runID"`
+	// Database is the data set that it held when this was written, "" where the
+	// version does not tell: a wiped pod comes back with another.
+	Database string `json:"database,omitempty"`
 }
 
 // None reports whether this is no member at all.
 func (m Member) None() bool { return m.Pod == "" }
+
+// complete reports whether m names a process: less would fit others too.
+func (m Member) complete() bool {
+	return m.Pod != "" && m.Index >= 0 && m.UID != "" && m.IP != "" && m.RunID != ""
+}
 
 // Pending is a decided change of MAIN that is not finished, kept so that a new
 // leader finishes what the old one began.
@@ -96,8 +104,10 @@ func (t Topology) Validate() error {
 	switch {
 	case t.Generation < 1:
 		return fmt.Errorf("generation: %d, wanted 1 or more", t.Generation)
-	case t.Main.None() || t.Main.Index < 0:
-		return fmt.Errorf("main: missing")
+	case !t.Main.complete():
+		return fmt.Errorf("main: %+v lacks a field", t.Main)
+	case !t.Partner.None() && !t.Partner.complete():
+		return fmt.Errorf("partner: %+v lacks a field", t.Partner)
 	case !t.Partner.None() && t.Partner.Index == t.Main.Index:
 		return fmt.Errorf("partner: %s is MAIN too", t.Partner.Pod)
 	case t.InSync && t.Partner.None():

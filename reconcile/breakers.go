@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// PodTimeout bounds all work on one pod in one pass.
+	// PodTimeout bounds all work on one pod in one pass, looking at it included.
 	PodTimeout = 5 * time.Second
 	// tripAfter is how many failures in a row open a breaker: one may be chance.
 	tripAfter = 3
@@ -38,14 +38,10 @@ func NewBreakers() *Breakers {
 	return &Breakers{byKey: map[string]*gobreaker.CircuitBreaker[struct{}]{}}
 }
 
-// Do runs f within PodTimeout unless the breaker of key is open, and counts its
-// failure only if the pod could not be reached: a server that says no is well.
-func (b *Breakers) Do(ctx context.Context, key string, f func(context.Context) error) error {
-	_, err := b.breaker(key).Execute(func() (struct{}, error) {
-		ctx, cancel := context.WithTimeout(ctx, PodTimeout)
-		defer cancel()
-		return struct{}{}, f(ctx)
-	})
+// Do runs f unless the breaker of key is open, which is ErrBreakerOpen. It counts
+// a failure only if the pod could not be reached: a server that says no is well.
+func (b *Breakers) Do(key string, f func() error) error {
+	_, err := b.breaker(key).Execute(func() (struct{}, error) { return struct{}{}, f() })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		return ErrBreakerOpen
 	}

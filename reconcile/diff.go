@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"time"
 
 	"memgraph-controller/memgraph"
 )
@@ -37,15 +38,21 @@ func (s Step) String() string {
 	return fmt.Sprintf("%s %s: %s", s.Verb, s.Replica, s.Reason)
 }
 
+// listAge is how old MAIN's list of replicas may be to act on it: a few times
+// what lies between two looks.
+const listAge = 5 * time.Second
+
 // Diff lists the steps from what was observed to what the record wants. The
 // steps on one pod follow each other in the order in which they are to be made.
-// It lists none while MAIN changes or is not known to be well.
+// It lists none while MAIN changes, is not known to be well, or has not listed
+// its replicas lately, and none on the partner while the record calls it in sync.
 //
 //	pod                     | its registration          | steps
 //	MAIN without right      | none                      | demote, register async
 //	                        | some, droppable           | demote, drop, register async
 //	replica                 | none                      | register async
-//	                        | ghost, or another address | drop if droppable, register async
+//	                        | ghost, another address,   | drop if droppable, register async
+//	                        | or from before a wipe     |
 //	                        | wrong mode, in step       | drop, register in the right mode
 //	                        | async while not in step   | –
 //	not fit                 | synchronous, not partner  | drop if droppable
@@ -53,16 +60,15 @@ func (s Step) String() string {
 //	beyond the StatefulSet  | any                       | drop if droppable
 func Diff(s memgraph.Snapshot) []Step {
 	main, ok := s.Main()
-	if !ok || s.Topology.Phase != memgraph.Stable || !main.Is(s.Topology.Main) ||
-		!main.Answers(memgraph.RoleMain) || main.Instance.ReplicasAt.IsZero() {
+	if !ok || s.Topology.Phase != memgraph.Stable || !main.Is(s.Topology.Main) || !main.Answers(memgraph.RoleMain) {
+		return nil
+	}
+	if main.Instance.ReplicasAt.IsZero() || s.Now.Sub(main.Instance.ReplicasAt) > listAge {
 		return nil
 	}
 	d := differ{s: s, main: main}
-	if d.mainEmptier, ok = s.Emptier(main); !ok {
-		return nil
-	}
 	for _, p := range s.Pods {
-		if p.Index != main.Index {
+		if p.Index != main.Index && !(d.partner(p) && s.Topology.InSync) {
 			d.pod(p)
 		}
 	}
@@ -72,10 +78,9 @@ func Diff(s memgraph.Snapshot) []Step {
 
 // differ collects the steps for one snapshot.
 type differ struct {
-	s           memgraph.Snapshot
-	main        memgraph.Pod
-	mainEmptier bool
-	steps       []Step
+	s     memgraph.Snapshot
+	main  memgraph.Pod
+	steps []Step
 }
 
 func (d *differ) pod(p memgraph.Pod) {
@@ -86,23 +91,14 @@ func (d *differ) pod(p memgraph.Pod) {
 		}
 		return
 	}
-	if p.Instance.Diverged || d.wouldEmpty(p) {
-		return
+	if p.Instance.Diverged || memgraph.WouldEmpty(d.main, p) {
+		return // invariant 4
 	}
 	if p.Instance.Role == memgraph.RoleMain {
 		d.subdue(p, r, registered)
 		return
 	}
 	d.follow(p, r, registered)
-}
-
-// wouldEmpty holds where registering p could cost its data (invariant 4), or
-// where that is not known.
-func (d *differ) wouldEmpty(p memgraph.Pod) bool {
-	if d.mainEmptier && p.Instance.Storage.Vertices > 0 {
-		return true
-	}
-	return p.Instance.StorageAt.IsZero()
 }
 
 // subdue makes a pod that wrongly is MAIN a replica, and registers it. If it
@@ -124,19 +120,19 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	mode := memgraph.Async
 	if d.partner(p) {
 		known := false
-		if mode, known = d.s.SyncMode(); !known {
+		if mode, known = memgraph.PartnerMode(d.main, p); !known {
 			return
 		}
 	}
 	switch {
 	case !registered:
 		d.register(p, memgraph.Async, "it is a replica without registration")
-	case r.Ghost() || !p.HasAddress(r.Address):
-		if d.droppable(p, r) {
-			d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "its registration is to " + r.Address + " and " + statusWord(r)})
+	case r.Ghost() || p.Instance.Rejoin || !p.HasAddress(r.Address):
+		if d.droppable(r) {
+			d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "its registration to " + r.Address + " does not lead to its data"})
 			d.register(p, memgraph.Async, "its registration was dropped")
 		}
-	case r.Mode != mode && r.InStep() && !(d.partner(p) && d.s.Topology.InSync):
+	case r.Mode != mode && r.InStep():
 		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: fmt.Sprintf("it is to be %s, not %s", mode, r.Mode)})
 		d.register(p, mode, fmt.Sprintf("it is to be %s", mode))
 	}
@@ -145,7 +141,7 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 // release drops the synchronous registration of a pod that cannot confirm
 // commits any more, unless it is the partner still.
 func (d *differ) release(p memgraph.Pod, r memgraph.Replica) {
-	if r.Mode.Synchronous() && !d.partner(p) && d.droppable(p, r) {
+	if r.Mode.Synchronous() && !d.partner(p) && d.droppable(r) {
 		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "commits wait for it, and it is not the partner"})
 	}
 }
@@ -157,7 +153,7 @@ func (d *differ) orphans() {
 		if d.hasPod(r) || (d.s.Claimed(r) && !r.Mode.Synchronous()) {
 			continue
 		}
-		if d.droppable(memgraph.Pod{}, r) {
+		if d.droppable(r) {
 			d.add(Step{Verb: Drop, Replica: r.Name, Reason: "there is no pod behind it"})
 		}
 	}
@@ -172,19 +168,21 @@ func (d *differ) hasPod(r memgraph.Replica) bool {
 	return false
 }
 
-// droppable holds where MAIN survives DROP REPLICA (invariant 3). It is known to
-// freeze or crash on a replica that recovers, or that is silent with commits
-// unsent. Source: observed on 3.7.2 and 3.12.0.
-func (d *differ) droppable(p memgraph.Pod, r memgraph.Replica) bool {
-	gone := p.UID == "" || p.Instance.Reach == memgraph.Refused || !p.HasAddress(r.Address)
-	alive := !gone && p.Instance.Reach == memgraph.Answered
+// droppable holds where MAIN survives DROP REPLICA (invariant 3), which depends
+// on the process that r leads to: MAIN is known to freeze or crash over one that
+// recovers, or that is silent with commits unsent. Source: observed on 3.7.2 and
+// 3.12.0.
+func (d *differ) droppable(r memgraph.Replica) bool {
+	p, exists := d.s.At(r.Address)
+	gone := !exists || p.Instance.Reach == memgraph.Refused
+	alive := exists && p.Instance.Reach == memgraph.Answered
 	switch r.Status {
 	case memgraph.StatusNone:
 		return true
-	case memgraph.StatusReady:
+	case memgraph.StatusReady, memgraph.StatusDiverged:
 		return alive
-	case memgraph.StatusInvalid, memgraph.StatusDiverged:
-		return gone || alive && r.Status == memgraph.StatusDiverged
+	case memgraph.StatusInvalid:
+		return gone
 	}
 	return false
 }
@@ -200,11 +198,4 @@ func (d *differ) register(p memgraph.Pod, mode memgraph.SyncMode, why string) {
 func (d *differ) add(s Step) {
 	s.Main = d.main
 	d.steps = append(d.steps, s)
-}
-
-func statusWord(r memgraph.Replica) string {
-	if r.Ghost() {
-		return "failed"
-	}
-	return string(r.Status)
 }

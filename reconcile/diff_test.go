@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,6 +129,19 @@ func TestDiff(t *testing.T) {
 			r.Address, r.Status = "10.0.0.99:10000", memgraph.StatusInvalid
 		})), steps{"drop mg_2", "register mg_2 async"}},
 		{"another address, not noticed yet", healthy(listed(2, func(r *memgraph.Replica) { r.Address = "10.0.0.99:10000" })), steps{}},
+		{"listed by a registration from before it was wiped", healthy(instance(2, func(i *memgraph.Instance) { i.Rejoin = true })),
+			steps{"drop mg_2", "register mg_2 async"}},
+		{"its name leads to another pod's address, which is alive", healthy(listed(2, func(r *memgraph.Replica) { r.Address = "10.0.0.1:10000" })),
+			steps{"drop mg_2", "register mg_2 async"}},
+		{"its name leads to another pod's address, which is dead", healthy(reached(1, memgraph.Refused), noPartner, unlisted(1),
+			instance(0, func(i *memgraph.Instance) {
+				i.Replicas[0].Address, i.Replicas[0].Status = "10.0.0.1:10000", memgraph.StatusInvalid
+			})), steps{"drop mg_2", "register mg_2 async"}},
+		{"a second registration of a pod, under a foreign name", healthy(instance(0, func(i *memgraph.Instance) {
+			i.Replicas = append(i.Replicas, memgraph.Replica{Name: "r2", Address: "10.0.0.2:10000", Mode: memgraph.Async, Status: memgraph.StatusReady})
+		})), steps{"drop r2"}},
+		{"registered by its full name", healthy(listed(2, func(r *memgraph.Replica) { r.Address = "mg-2.mg.ns.svc.cluster.local:10000" })), steps{}},
+		{"registered by its short name", healthy(listed(2, func(r *memgraph.Replica) { r.Address = "mg-2.mg:10000" })), steps{}},
 		{"registered by name", healthy(listed(2, func(r *memgraph.Replica) { r.Address = "mg-2.mg.ns.svc:10000" })), steps{}},
 		{"registered under a foreign name", healthy(listed(2, func(r *memgraph.Replica) { r.Name = "r2" })), steps{}},
 
@@ -136,12 +150,17 @@ func TestDiff(t *testing.T) {
 		{"the partner behind, async still", healthy(notInSync, listed(1, func(r *memgraph.Replica) {
 			r.Mode, r.Behind = memgraph.Async, -2
 		})), steps{}},
-		{"the partner where one pod knows no strict_sync", healthy(notInSync,
+		{"the partner where it knows no strict_sync", healthy(notInSync,
 			listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Async }),
-			instance(2, func(i *memgraph.Instance) { i.Version.Minor = 7 })), steps{"drop mg_1", "register mg_1 sync"}},
-		{"the partner while a version is unknown", healthy(notInSync,
+			instance(1, func(i *memgraph.Instance) { i.Version.Minor = 7 })), steps{"drop mg_1", "register mg_1 sync"}},
+		{"the partner while its version is unknown", healthy(notInSync,
 			listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Async }),
-			instance(2, func(i *memgraph.Instance) { i.Version = memgraph.Version{} })), steps{}},
+			instance(1, func(i *memgraph.Instance) { i.Version = memgraph.Version{} })), steps{}},
+		{"the partner while a third pod is unknown", healthy(notInSync,
+			listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Async }),
+			instance(2, func(i *memgraph.Instance) { *i = memgraph.Instance{} })), steps{"drop mg_1", "register mg_1 strict_sync"}},
+		{"the partner a ghost while the record says in sync", healthy(status(1, memgraph.StatusNone)), steps{}},
+		{"the partner a MAIN while the record says in sync", healthy(isMain(1)), steps{}},
 		{"the wrong mode while the record says in sync", healthy(listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Sync })), steps{}},
 		{"synchronous without being the partner", healthy(noPartner), steps{"drop mg_1", "register mg_1 async"}},
 
@@ -163,7 +182,7 @@ func TestDiff(t *testing.T) {
 			i.Replicas = append(i.Replicas, memgraph.Replica{Name: "x", Address: "10.9.9.9:10000", Mode: memgraph.Async})
 		})), steps{"drop x"}},
 
-		{"an empty MAIN and a replica with data", healthy(unlisted(2),
+		{"an empty MAIN and a replica with data: invariant 4", healthy(unlisted(2),
 			instance(0, func(i *memgraph.Instance) { i.Storage.Vertices = 0 })), steps{}},
 		{"an empty cluster", healthy(unlisted(2), func(s *memgraph.Snapshot) {
 			for i := range s.Pods {
@@ -189,6 +208,7 @@ func TestNothingIsDoneUnlessTheRecordedMainSaysSo(t *testing.T) {
 		"it is a replica":            healthy(broken, instance(0, func(i *memgraph.Instance) { i.Role = memgraph.RoleReplica })),
 		"it is silent":               healthy(broken, reached(0, memgraph.Silent)),
 		"its replicas are not known": healthy(broken, instance(0, func(i *memgraph.Instance) { i.ReplicasAt = time.Time{} })),
+		"its list is old":            healthy(broken, instance(0, func(i *memgraph.Instance) { i.ReplicasAt = now.Add(-listAge - 1) })),
 		"its data is not known":      healthy(broken, instance(0, func(i *memgraph.Instance) { i.StorageAt = time.Time{} })),
 	} {
 		assert.Empty(t, Diff(s), "%s: invariant 2", name)
@@ -204,7 +224,29 @@ func checkSteps(t *testing.T, s memgraph.Snapshot, steps []Step) {
 		if step.Verb != Drop && step.Pod.UID != "" {
 			assert.True(t, step.Pod.Fit(), "invariant 5")
 		}
+		if step.Verb == Drop {
+			assert.True(t, survives(s, step.Replica), "invariant 3: drop %s", step.Replica)
+		}
 	}
+}
+
+// survives tells, from the cases that were observed, whether MAIN survives the
+// DROP of a replica: a ghost, one whose process answers and that is ready or was
+// just found to be a MAIN, or one whose process is gone and that MAIN calls
+// invalid.
+func survives(s memgraph.Snapshot, name string) bool {
+	i := slices.IndexFunc(s.Pods[0].Instance.Replicas, func(r memgraph.Replica) bool { return r.Name == name })
+	r := s.Pods[0].Instance.Replicas[i]
+	if r.Ghost() {
+		return true
+	}
+	behind := slices.IndexFunc(s.Pods, func(p memgraph.Pod) bool { return strings.HasPrefix(r.Address, p.IP+":") })
+	if behind < 0 {
+		return r.Status == memgraph.StatusInvalid
+	}
+	p := s.Pods[behind]
+	return p.Instance.Reach == memgraph.Answered && (r.Status == memgraph.StatusReady || p.Instance.Role == memgraph.RoleMain) ||
+		p.Instance.Reach == memgraph.Refused && r.Status == memgraph.StatusInvalid
 }
 
 // apply is what a Memgraph makes of steps, once it has come to rest.

@@ -10,10 +10,11 @@ import (
 
 // Runner sends the statements that steps stand for.
 type Runner interface {
+	// Answers makes sure that pod is a replica that MAIN can reach: towards one
+	// that is not, REGISTER blocks MAIN for seconds.
+	Answers(ctx context.Context, pod memgraph.Pod) error
 	Demote(ctx context.Context, pod memgraph.Pod) error
 	Drop(ctx context.Context, main memgraph.Pod, replica string) error
-	// Register asks the pod itself first, since towards one that does not answer
-	// REGISTER blocks MAIN for seconds.
 	Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error
 }
 
@@ -50,30 +51,33 @@ func (e *Executor) Execute(ctx context.Context, steps []Step) []Result {
 	return slices.Concat(results...)
 }
 
-// chain applies the steps on one pod.
+// chain applies the steps on one pod, within PodTimeout.
 func (e *Executor) chain(ctx context.Context, steps []Step) (results []Result) {
-	err := e.breakers.Do(ctx, breakerOf(steps[0]), func(ctx context.Context) error {
-		for _, s := range steps {
-			err := e.apply(ctx, s)
-			results = append(results, Result{Step: s, Err: err})
-			if err != nil {
-				return err
-			}
+	ctx, cancel := context.WithTimeout(ctx, PodTimeout)
+	defer cancel()
+	for _, s := range steps {
+		err := e.apply(ctx, s)
+		results = append(results, Result{Step: s, Err: err})
+		if err != nil {
+			return results
 		}
-		return nil
-	})
-	if len(results) == 0 {
-		results = append(results, Result{Step: steps[0], Err: err})
 	}
 	return results
 }
 
+// apply sends one statement. What is asked of the pod itself is behind its
+// breaker and needs no turn on MAIN, so that a slow pod holds up nobody.
 func (e *Executor) apply(ctx context.Context, s Step) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if s.Verb == Demote {
-		return e.runner.Demote(ctx, s.Pod)
+	switch s.Verb {
+	case Demote:
+		return e.breakers.Do(BreakerKey(s.Pod), func() error { return e.runner.Demote(ctx, s.Pod) })
+	case Register:
+		if err := e.breakers.Do(BreakerKey(s.Pod), func() error { return e.runner.Answers(ctx, s.Pod) }); err != nil {
+			return err
+		}
 	}
 	select {
 	case e.main <- struct{}{}:
@@ -105,15 +109,6 @@ func chains(steps []Step) [][]Step {
 		out[i] = append(out[i], s)
 	}
 	return out
-}
-
-// breakerOf is the breaker of the instance that a chain talks to first: the pod,
-// or MAIN about a registration without one.
-func breakerOf(s Step) string {
-	if s.Pod.UID == "" {
-		return BreakerKey(s.Main)
-	}
-	return BreakerKey(s.Pod)
 }
 
 // BreakerKey names the breaker of a pod: another for every pod of the same name

@@ -25,6 +25,10 @@ type runner struct {
 	do     func(ctx context.Context, statement string) error
 }
 
+func (r *runner) Answers(ctx context.Context, p memgraph.Pod) error {
+	return r.statement(ctx, "ask "+p.Name)
+}
+
 func (r *runner) Demote(ctx context.Context, p memgraph.Pod) error {
 	return r.statement(ctx, "demote "+p.Name)
 }
@@ -73,13 +77,9 @@ func TestStepsOnAPodAreMadeInOrder(t *testing.T) {
 		assert.NoError(t, res.Err)
 	}
 	for _, p := range []string{"1", "2"} {
-		var on []string
-		for _, l := range r.log {
-			if slices.Contains([]string{"demote mg-" + p, "drop mg_" + p, "register mg-" + p + " async"}, l) {
-				on = append(on, l)
-			}
-		}
-		assert.Equal(t, []string{"demote mg-" + p, "drop mg_" + p, "register mg-" + p + " async"}, on)
+		want := []string{"demote mg-" + p, "drop mg_" + p, "ask mg-" + p, "register mg-" + p + " async"}
+		on := slices.DeleteFunc(slices.Clone(r.log), func(l string) bool { return !slices.Contains(want, l) })
+		assert.Equal(t, want, on)
 	}
 }
 
@@ -118,6 +118,26 @@ func TestASlowPodDelaysNoOther(t *testing.T) {
 	})
 }
 
+func TestAPodThatIsAskedInVainHoldsUpNobodyOnMain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var served time.Duration
+		r := &runner{do: func(ctx context.Context, statement string) error {
+			switch statement {
+			case "ask mg-1":
+				<-ctx.Done()
+				return ctx.Err()
+			case "register mg-2 async":
+				served = time.Since(start)
+			}
+			return nil
+		}}
+		NewExecutor(r, NewBreakers()).Execute(t.Context(), returned())
+		assert.Zero(t, served, "invariant 5")
+		assert.NotContains(t, r.log, "register mg-1 async", "nobody is registered who does not answer")
+	})
+}
+
 func TestStatementsOnMainNeverOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &runner{do: func(context.Context, string) error {
@@ -147,27 +167,27 @@ func TestNoStatementIsSentOnceTheGenerationHasEnded(t *testing.T) {
 }
 
 func TestBreakers(t *testing.T) {
-	unreachable := func(context.Context) error { return memgraph.ErrUnreachable }
-	well := func(context.Context) error { return nil }
+	unreachable := func() error { return memgraph.ErrUnreachable }
+	well := func() error { return nil }
 	trip := func(t *testing.T, b *Breakers) {
 		for range tripAfter {
-			require.ErrorIs(t, b.Do(t.Context(), "a", unreachable), memgraph.ErrUnreachable)
+			require.ErrorIs(t, b.Do("a", unreachable), memgraph.ErrUnreachable)
 		}
 	}
 	t.Run("one that failed repeatedly costs no call, the others do", func(t *testing.T) {
 		b := NewBreakers()
 		trip(t, b)
 		assert.True(t, b.Open("a"))
-		assert.ErrorIs(t, b.Do(t.Context(), "a", func(context.Context) error { panic("called") }), ErrBreakerOpen)
-		assert.NoError(t, b.Do(t.Context(), "b", well))
+		assert.ErrorIs(t, b.Do("a", func() error { panic("called") }), ErrBreakerOpen)
+		assert.NoError(t, b.Do("b", well))
 	})
 	t.Run("it tries again with one call, which closes it", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := NewBreakers()
 			trip(t, b)
 			<-time.After(openFor + 1) // of the bubble
-			err := b.Do(t.Context(), "a", func(ctx context.Context) error {
-				assert.ErrorIs(t, b.Do(ctx, "a", well), ErrBreakerOpen, "one at a time")
+			err := b.Do("a", func() error {
+				assert.ErrorIs(t, b.Do("a", well), ErrBreakerOpen, "one at a time")
 				return nil
 			})
 			require.NoError(t, err)
@@ -177,14 +197,14 @@ func TestBreakers(t *testing.T) {
 	t.Run("a server that says no is well", func(t *testing.T) {
 		b := NewBreakers()
 		for range 3 * tripAfter {
-			require.ErrorIs(t, b.Do(t.Context(), "a", func(context.Context) error { return memgraph.ErrBusy }), memgraph.ErrBusy)
+			require.ErrorIs(t, b.Do("a", func() error { return memgraph.ErrBusy }), memgraph.ErrBusy)
 		}
 		assert.False(t, b.Open("a"))
 	})
 	t.Run("what a failover cancelled says nothing", func(t *testing.T) {
 		b := NewBreakers()
 		for range 3 * tripAfter {
-			_ = b.Do(t.Context(), "a", func(context.Context) error { return fmt.Errorf("%w: %w", memgraph.ErrUnreachable, context.Canceled) })
+			_ = b.Do("a", func() error { return fmt.Errorf("%w: %w", memgraph.ErrUnreachable, context.Canceled) })
 		}
 		assert.False(t, b.Open("a"))
 	})

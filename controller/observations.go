@@ -1,0 +1,86 @@
+package controller
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"memgraph-controller/memgraph"
+)
+
+// observations keeps what instances last said, by pod UID. A pod that restarts
+// keeps its UID and loses everything that was known of its last process.
+type observations struct {
+	mu    sync.Mutex
+	byUID map[string]memgraph.Instance
+}
+
+func newObservations() *observations {
+	return &observations{byUID: map[string]memgraph.Instance{}}
+}
+
+func (o *observations) of(uid string) memgraph.Instance {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.byUID[uid]
+}
+
+// forget drops what was known of a pod.
+func (o *observations) forget(uid string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.byUID, uid)
+}
+
+// update changes what is known of a process. What was asked of one that has been
+// replaced meanwhile is dropped.
+func (o *observations) update(uid, runID string, change func(*memgraph.Instance)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	i := o.byUID[uid]
+	if i.RunID != runID {
+		return
+	}
+	change(&i)
+	o.byUID[uid] = i
+}
+
+// met notes the end of an attempt to identify an instance that was begun at
+// asked, and tells whether it ended otherwise than the one before. Attempts may
+// overlap: an older one never hides a newer.
+func (o *observations) met(uid string, asked time.Time, id memgraph.Identity, err error) (changed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	i := o.byUID[uid]
+	if asked.Before(i.Asked) {
+		return false
+	}
+	is := reach(err)
+	changed = i.Reach != is
+	if err == nil && id != i.Identity {
+		changed = true
+		if id.RunID != i.RunID {
+			i = memgraph.Instance{}
+		}
+		i.Identity = id
+		i.StorageAt = time.Time{} // a change of role may have changed whose data it is
+	}
+	if changed {
+		i.Since = asked
+	}
+	i.Asked, i.Reach = asked, is
+	o.byUID[uid] = i
+	return changed
+}
+
+func reach(err error) memgraph.Reach {
+	switch {
+	case err == nil:
+		return memgraph.Answered
+	case errors.Is(err, memgraph.ErrRefused):
+		return memgraph.Refused
+	case errors.Is(err, memgraph.ErrUnauthenticated):
+		return memgraph.Denied
+	}
+	return memgraph.Silent
+}
