@@ -43,14 +43,22 @@ func inLab(t *testing.T, test func(l *lab)) {
 
 // start runs a controller until stop, which waits for its end.
 func (l *lab) start(identity string) (c *Controller, stop func()) {
+	c, resign, end := l.startLeader(identity)
+	return c, func() { resign(); end() }
+}
+
+// startLeader is start with two ends, as a process has on SIGTERM: resign ends
+// its candidacy, stop its watch.
+func (l *lab) startLeader(identity string) (c *Controller, resign, stop func()) {
 	c = newController(l.t, identity, l.cs, l.fleet)
-	ctx, cancel := context.WithCancel(l.t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { assert.NoError(l.t, c.Run(ctx)) })
-	return c, func() {
-		cancel()
-		wg.Wait()
+	run := func(f func(context.Context)) (end func()) {
+		ctx, cancel := context.WithCancel(l.t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { f(ctx) })
+		return func() { cancel(); wg.Wait() }
 	}
+	stop = run(func(ctx context.Context) { assert.NoError(l.t, c.Run(ctx)) })
+	return c, run(c.Lead), stop
 }
 
 // record is the record as the API server holds it.
@@ -202,7 +210,7 @@ func TestAnAmbiguousClusterIsRefusedWithAnEvent(t *testing.T) {
 		assert.Zero(t, l.record().Generation, "nobody is made MAIN")
 		status := c.Status()
 		assert.Equal(t, "blocked", status.Decision)
-		assert.Contains(t, status.Reason, "mg-0 and mg-2 are both MAIN with data or replicas")
+		assert.Contains(t, status.Reason, "mg-0 and mg-2 are all MAIN with data or replicas")
 		for i := range 3 {
 			l.fleet.with(i, func(in *instance) { assert.Equal(t, memgraph.RoleMain, in.id.Role, "nothing was touched") })
 		}

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -171,16 +174,21 @@ func runningPod(index int) *corev1.Pod {
 type fleet struct {
 	mu        sync.Mutex
 	instances map[string]*instance
-	served    []string
-	parked    int64
+	served    []string // what the gateway was told
+	forgotten []string // addresses
+	said      []string // statements that change something, "verb address what"
 }
 
 type instance struct {
 	id       memgraph.Identity
-	err      error // answers every question
+	err      error   // answers every question
+	errs     []error // answer one question each, before err
+	deaf     bool    // nobody listens on the replication port
 	vertices int64
 	replicas []memgraph.Replica
 	asked    int
+	// register answers REGISTER, if set; it must end with the context.
+	register func(context.Context, memgraph.Registration) error
 }
 
 // newFleet has as many empty MAINs as there are pods.
@@ -201,7 +209,8 @@ func (f *fleet) with(i int, change func(*instance)) {
 	change(f.instances[fmt.Sprintf("10.0.0.%d:7687", i)])
 }
 
-func (f *fleet) at(addr string, do func(*instance) error) error {
+// at has the instance at addr answer one question.
+func (f *fleet) at(addr string, answer func(*instance) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i, ok := f.instances[addr]
@@ -209,10 +218,36 @@ func (f *fleet) at(addr string, do func(*instance) error) error {
 		return memgraph.ErrRefused
 	}
 	i.asked++
+	if len(i.errs) > 0 {
+		err := i.errs[0]
+		i.errs = i.errs[1:]
+		return err
+	}
 	if i.err != nil {
 		return i.err
 	}
-	return do(i)
+	return answer(i)
+}
+
+// change is at for a statement that changes something.
+func (f *fleet) change(addr, statement string, make func(*instance)) error {
+	return f.at(addr, func(i *instance) error {
+		f.said = append(f.said, statement+" "+addr)
+		make(i)
+		return nil
+	})
+}
+
+// statements are those that changed something and contain part.
+func (f *fleet) statements(part string) (found []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.said {
+		if strings.Contains(s, part) {
+			found = append(found, s)
+		}
+	}
+	return found
 }
 
 func (f *fleet) Identify(_ context.Context, addr string) (id memgraph.Identity, err error) {
@@ -220,7 +255,15 @@ func (f *fleet) Identify(_ context.Context, addr string) (id memgraph.Identity, 
 	return id, err
 }
 
-func (f *fleet) Listens(context.Context, string) error { return nil }
+func (f *fleet) Listens(_ context.Context, addr string) error {
+	host, _, _ := net.SplitHostPort(addr)
+	return f.at(memgraph.Pod{IP: host}.Addr(), func(i *instance) error {
+		if i.deaf {
+			return memgraph.ErrRefused
+		}
+		return nil
+	})
+}
 
 func (f *fleet) Replicas(_ context.Context, addr string) (rs []memgraph.Replica, err error) {
 	err = f.at(addr, func(i *instance) error {
@@ -243,18 +286,30 @@ func (f *fleet) Version(_ context.Context, addr string) (memgraph.Version, error
 }
 
 func (f *fleet) Promote(_ context.Context, addr string) error {
-	return f.at(addr, func(i *instance) error { i.id.Role, i.replicas = memgraph.RoleMain, nil; return nil })
+	return f.change(addr, "promote", func(i *instance) { i.id.Role, i.replicas = memgraph.RoleMain, nil })
 }
 
 func (f *fleet) Demote(_ context.Context, addr string) error {
-	return f.at(addr, func(i *instance) error { i.id.Role, i.replicas = memgraph.RoleReplica, nil; return nil })
+	return f.change(addr, "demote", func(i *instance) { i.id.Role, i.replicas = memgraph.RoleReplica, nil })
 }
 
 func (f *fleet) SealEpoch(_ context.Context, addr string) error {
-	return f.at(addr, func(*instance) error { return nil })
+	return f.change(addr, "seal", func(*instance) {})
 }
 
-func (f *fleet) Register(_ context.Context, main string, r memgraph.Registration) error {
+func (f *fleet) Register(ctx context.Context, main string, r memgraph.Registration) error {
+	answer := func(context.Context, memgraph.Registration) error { return nil }
+	err := f.change(main, fmt.Sprintf("register %s %s %s on", r.Name, r.Mode, r.Address), func(i *instance) {
+		if i.register != nil {
+			answer = i.register
+		}
+	})
+	if err == nil {
+		err = answer(ctx, r)
+	}
+	if err != nil {
+		return err
+	}
 	return f.at(main, func(i *instance) error {
 		i.replicas = append(i.replicas, memgraph.Replica{Name: r.Name, Address: r.Address, Mode: r.Mode, Status: memgraph.StatusReady})
 		return nil
@@ -262,22 +317,15 @@ func (f *fleet) Register(_ context.Context, main string, r memgraph.Registration
 }
 
 func (f *fleet) Drop(_ context.Context, main, name string) error {
-	return f.at(main, func(i *instance) error {
-		var kept []memgraph.Replica
-		for _, r := range i.replicas {
-			if r.Name != name {
-				kept = append(kept, r)
-			}
-		}
-		i.replicas = kept
-		return nil
+	return f.change(main, "drop "+name+" on", func(i *instance) {
+		i.replicas = slices.DeleteFunc(i.replicas, func(r memgraph.Replica) bool { return r.Name == name })
 	})
 }
 
-func (f *fleet) Park(generation int64) {
+func (f *fleet) forget(addr string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.parked = max(f.parked, generation)
+	f.forgotten = append(f.forgotten, addr)
 }
 
 func (f *fleet) Serve(pod, _, runID string, generation int64) {
@@ -302,7 +350,8 @@ func newController(t *testing.T, identity string, cs *fake.Clientset, f *fleet) 
 	cfg := Defaults
 	cfg.Namespace, cfg.StatefulSet, cfg.Identity, cfg.RegisterBy = testNamespace, testSet, identity, ByIP
 	c, err := New(cfg, Dependencies{
-		Urgent: cs, Routine: cs, Prober: f, Asker: f, Roles: f, Registrations: f, Forget: func(string) {}, Switch: f,
+		Urgent: cs, Routine: cs, UrgentProber: f, Prober: f, Asker: f,
+		Roles: f, Registrations: f, Forget: f.forget, Gateway: f,
 		Log:        slog.New(slog.NewTextHandler(testLog(t), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: prometheus.NewRegistry(),
 	})

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -9,22 +10,45 @@ import (
 )
 
 // Keys of the record. All values are strings; those of pending and history are
-// JSON.
+// JSON. A database is absent where Memgraph's version does not tell of it.
 const (
 	keyMainIndex    = "mainIndex"
 	keyMainUID      = "mainUID"
 	keyMainIP       = "mainIP"
 	keyMainRunID    = "mainRunID"
+	keyMainDB       = "mainDatabase"
 	keyGeneration   = "generation"
 	keyPhase        = "phase"
 	keyPartnerIndex = "partnerIndex"
 	keyPartnerUID   = "partnerUID"
 	keyPartnerIP    = "partnerIP"
 	keyPartnerRunID = "partnerRunID"
+	keyPartnerDB    = "partnerDatabase"
 	keyInSync       = "inSync"
 	keyPending      = "pending"
 	keyHistory      = "history"
 )
+
+// memberKeys are the keys of one member.
+type memberKeys struct{ index, uid, ip, runID, database string }
+
+var (
+	mainKeys    = memberKeys{keyMainIndex, keyMainUID, keyMainIP, keyMainRunID, keyMainDB}
+	partnerKeys = memberKeys{keyPartnerIndex, keyPartnerUID, keyPartnerIP, keyPartnerRunID, keyPartnerDB}
+)
+
+// encode writes m into data, and the removal of what m does not have.
+func (k memberKeys) encode(m memgraph.Member, data map[string]*string) {
+	data[k.index], data[k.uid], data[k.ip], data[k.runID], data[k.database] = nil, nil, nil, nil, nil
+	if m.None() {
+		return
+	}
+	data[k.index] = new(strconv.Itoa(m.Index))
+	data[k.uid], data[k.ip], data[k.runID] = &m.UID, &m.IP, &m.RunID
+	if m.Database != "" {
+		data[k.database] = &m.Database
+	}
+}
 
 // encodeRecord writes t as a ConfigMap's data. A nil value removes the key.
 func encodeRecord(t memgraph.Topology) (map[string]*string, error) {
@@ -36,22 +60,14 @@ func encodeRecord(t memgraph.Topology) (map[string]*string, error) {
 		return nil, fmt.Errorf("encode history: %w", err)
 	}
 	data := map[string]*string{
-		keyMainIndex:  new(strconv.Itoa(t.Main.Index)),
-		keyMainUID:    &t.Main.UID,
-		keyMainIP:     &t.Main.IP,
-		keyMainRunID:  &t.Main.RunID,
 		keyGeneration: new(strconv.FormatInt(t.Generation, 10)),
 		keyPhase:      new(string(t.Phase)),
 		keyInSync:     new(strconv.FormatBool(t.InSync)),
 		keyHistory:    new(string(history)),
 		keyPending:    nil,
-
-		keyPartnerIndex: nil, keyPartnerUID: nil, keyPartnerIP: nil, keyPartnerRunID: nil,
 	}
-	if p := t.Partner; !p.None() {
-		data[keyPartnerIndex] = new(strconv.Itoa(p.Index))
-		data[keyPartnerUID], data[keyPartnerIP], data[keyPartnerRunID] = &p.UID, &p.IP, &p.RunID
-	}
+	mainKeys.encode(t.Main, data)
+	partnerKeys.encode(t.Partner, data)
 	if t.Pending != nil {
 		pending, err := json.Marshal(t.Pending)
 		if err != nil {
@@ -69,12 +85,12 @@ func decodeRecord(cluster string, data map[string]string) (memgraph.Topology, er
 	d := decoder{data: data}
 	t := memgraph.Topology{
 		Generation: d.int(keyGeneration),
-		Main:       d.member(cluster, keyMainIndex, keyMainUID, keyMainIP, keyMainRunID),
+		Main:       d.member(cluster, mainKeys),
 		Phase:      memgraph.Phase(data[keyPhase]),
 		InSync:     d.bool(keyInSync),
 	}
 	if _, ok := data[keyPartnerIndex]; ok {
-		t.Partner = d.member(cluster, keyPartnerIndex, keyPartnerUID, keyPartnerIP, keyPartnerRunID)
+		t.Partner = d.member(cluster, partnerKeys)
 	}
 	if _, ok := data[keyPending]; ok {
 		t.Pending = new(memgraph.Pending)
@@ -124,10 +140,21 @@ func (d *decoder) json(key string, into any) {
 	}
 }
 
-func (d *decoder) member(cluster, index, uid, ip, runID string) memgraph.Member {
-	i := int(d.int(index))
-	return memgraph.Member{
-		Pod: memgraph.PodName(cluster, i), Index: i,
-		UID: d.data[uid], IP: d.data[ip], RunID: d.data[runID],
+func (d *decoder) member(cluster string, k memberKeys) memgraph.Member {
+	i := int(d.int(k.index))
+	if i < 0 {
+		d.fail(k.index, errors.New("is negative"))
 	}
+	return memgraph.Member{
+		Pod: memgraph.PodName(cluster, i), Index: i, Database: d.data[k.database],
+		UID: d.text(k.uid), IP: d.text(k.ip), RunID: d.text(k.runID),
+	}
+}
+
+// text is a value that must be there.
+func (d *decoder) text(key string) string {
+	if d.data[key] == "" {
+		d.fail(key, errors.New("is missing"))
+	}
+	return d.data[key]
 }

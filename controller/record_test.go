@@ -14,8 +14,8 @@ import (
 
 func topology() memgraph.Topology {
 	return memgraph.Topology{
-		Main:       memgraph.Member{Pod: "mg-1", Index: 1, UID: "uid-1", IP: "10.0.0.1", RunID: "run-1"},
-		Partner:    memgraph.Member{Pod: "mg-0", Index: 0, UID: "uid-0", IP: "10.0.0.0", RunID: "run-0"},
+		Main:       memgraph.Member{Pod: "mg-1", Index: 1, UID: "uid-1", IP: "10.0.0.1", RunID: "run-1", Database: "db-1"},
+		Partner:    memgraph.Member{Pod: "mg-0", Index: 0, UID: "uid-0", IP: "10.0.0.0", RunID: "run-0", Database: "db-0"},
 		Generation: 8, Phase: memgraph.Stable, InSync: true,
 		History: []memgraph.Change{{
 			When: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), Generation: 8, Kind: "failover",
@@ -46,7 +46,9 @@ func data(t *testing.T, topology memgraph.Topology) map[string]string {
 }
 
 func TestARecordSurvivesARoundTrip(t *testing.T) {
-	for _, want := range []memgraph.Topology{topology(), changing()} {
+	old := topology() // of a version that does not tell of databases
+	old.Main.Database, old.Partner.Database = "", ""
+	for _, want := range []memgraph.Topology{topology(), changing(), old} {
 		got, err := decodeRecord(testSet, data(t, want))
 		require.NoError(t, err)
 		assert.Equal(t, want, got)
@@ -60,6 +62,13 @@ func TestADamagedRecordNamesTheKeyAndKeepsTheGeneration(t *testing.T) {
 	}{
 		"an index that is no number":       {keyMainIndex, "one", 8},
 		"a missing index":                  {keyMainIndex, "", 8},
+		"an index below zero":              {keyMainIndex, "-1", 8},
+		"MAIN without a UID":               {keyMainUID, "", 8},
+		"MAIN without an address":          {keyMainIP, "", 8},
+		"MAIN without a process":           {keyMainRunID, "", 8},
+		"a partner without a UID":          {keyPartnerUID, "", 8},
+		"a partner without an address":     {keyPartnerIP, "", 8},
+		"a partner without a process":      {keyPartnerRunID, "", 8},
 		"a generation that is no number":   {keyGeneration, "many", 0},
 		"a phase that nobody knows":        {keyPhase, "Resting", 8},
 		"a partner that is no number":      {keyPartnerIndex, "x", 8},
