@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ type lab struct {
 	cs    *fake.Clientset
 	api   *versions
 	fleet *fleet
+	// registerBy is ByIP unless set.
+	registerBy RegisterBy
 }
 
 func inLab(t *testing.T, test func(l *lab)) {
@@ -51,6 +54,7 @@ func (l *lab) start(identity string) (c *Controller, stop func()) {
 // its candidacy, stop its watch.
 func (l *lab) startLeader(identity string) (c *Controller, resign, stop func()) {
 	c = newController(l.t, identity, l.cs, l.fleet)
+	c.cfg.RegisterBy = cmp.Or(l.registerBy, ByIP)
 	run := func(f func(context.Context)) (end func()) {
 		ctx, cancel := context.WithCancel(l.t.Context())
 		var wg sync.WaitGroup
@@ -87,6 +91,13 @@ func (l *lab) protected() memgraph.Topology {
 	return l.within(10*time.Second, "a partner in sync", func(t memgraph.Topology) bool {
 		return t.Phase == memgraph.Stable && t.InSync
 	})
+}
+
+// settled is protected, with every pod registered.
+func (l *lab) settled() {
+	l.t.Helper()
+	l.protected()
+	<-time.After(3 * time.Second)
 }
 
 func (l *lab) updatePod(index int, change func(*corev1.Pod)) {
@@ -214,7 +225,7 @@ func TestAnAmbiguousClusterIsRefusedWithAnEvent(t *testing.T) {
 		for i := range 3 {
 			l.fleet.with(i, func(in *instance) { assert.Equal(t, memgraph.RoleMain, in.id.Role, "nothing was touched") })
 		}
-		events, err := l.cs.EventsV1().Events("").List(t.Context(), metav1.ListOptions{})
+		events, err := l.cs.EventsV1().Events("").List(l.t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
 		if assert.Len(t, events.Items, 1, "one Event, however often it was decided") {
 			assert.Equal(t, "Blocked", events.Items[0].Reason)
@@ -354,6 +365,7 @@ func TestAFloodOfRoutineEventsDoesNotDelayAnUrgentOne(t *testing.T) {
 			before, after := runningPod(2), runningPod(2)
 			after.ResourceVersion = fmt.Sprint(i + 2)
 			handler.OnUpdate(before, after)
+			handler.OnAdd(runningPod(i+3), false)
 		}
 		l.lose(0)
 		l.within(50*time.Millisecond, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" })

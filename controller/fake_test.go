@@ -257,6 +257,9 @@ func (f *fleet) Identify(_ context.Context, addr string) (id memgraph.Identity, 
 
 func (f *fleet) Listens(_ context.Context, addr string) error {
 	host, _, _ := net.SplitHostPort(addr)
+	if ordinal, named := strings.CutPrefix(host, testSet+"-"); named {
+		host = "10.0.0." + strings.Split(ordinal, ".")[0]
+	}
 	return f.at(memgraph.Pod{IP: host}.Addr(), func(i *instance) error {
 		if i.deaf {
 			return memgraph.ErrRefused
@@ -316,10 +319,17 @@ func (f *fleet) Register(ctx context.Context, main string, r memgraph.Registrati
 	})
 }
 
+// refuse is a REGISTER that fails with err.
+func refuse(err error) func(context.Context, memgraph.Registration) error {
+	return func(context.Context, memgraph.Registration) error { return err }
+}
+
 func (f *fleet) Drop(_ context.Context, main, name string) error {
-	return f.change(main, "drop "+name+" on", func(i *instance) {
-		i.replicas = slices.DeleteFunc(i.replicas, func(r memgraph.Replica) bool { return r.Name == name })
-	})
+	return f.change(main, "drop "+name+" on", func(i *instance) { i.unlist(name) })
+}
+
+func (i *instance) unlist(name string) {
+	i.replicas = slices.DeleteFunc(i.replicas, func(r memgraph.Replica) bool { return r.Name == name })
 }
 
 func (f *fleet) forget(addr string) {

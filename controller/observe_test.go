@@ -1,0 +1,175 @@
+package controller
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	corev1 "k8s.io/api/core/v1"
+
+	"memgraph-controller/memgraph"
+	"memgraph-controller/reconcile"
+)
+
+func TestWhatAProcessSaidDiesWithIt(t *testing.T) {
+	o := newObservations()
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	first := memgraph.Identity{Role: memgraph.RoleReplica, RunID: "run-1"}
+	assert.True(t, o.met("u", at(1), first, nil), "news")
+	assert.False(t, o.met("u", at(2), first, nil), "the same again")
+	o.update("u", "run-1", func(i *memgraph.Instance) { i.Diverged, i.Storage.Vertices, i.StorageAt = true, 7, at(2) })
+
+	assert.True(t, o.met("u", at(4), memgraph.Identity{}, memgraph.ErrUnreachable))
+	assert.False(t, o.met("u", at(3), first, nil), "an attempt that was begun earlier hides nothing")
+	i := o.of("u")
+	assert.Equal(t, []any{memgraph.Silent, at(4), at(4), first}, []any{i.Reach, i.Asked, i.Since, i.Identity})
+	assert.False(t, o.met("u", at(5), memgraph.Identity{}, memgraph.ErrUnreachable))
+	assert.Equal(t, at(4), o.of("u").Since, "silent since then")
+
+	promoted := memgraph.Identity{Role: memgraph.RoleMain, RunID: "run-1"}
+	o.met("u", at(6), promoted, nil)
+	i = o.of("u")
+	assert.True(t, i.Diverged)
+	assert.Zero(t, i.StorageAt, "a change of role may have changed whose data it is")
+
+	second := memgraph.Identity{Role: memgraph.RoleMain, RunID: "run-2"}
+	assert.True(t, o.met("u", at(7), second, nil))
+	assert.Equal(t, memgraph.Instance{Identity: second, Reach: memgraph.Answered, Asked: at(7), Since: at(7)}, o.of("u"))
+	o.update("u", "run-1", func(i *memgraph.Instance) { i.Storage.Vertices = 9 })
+	assert.Zero(t, o.of("u").Storage, "an answer of the process before")
+
+	o.forget("u")
+	assert.Zero(t, o.of("u"))
+}
+
+func TestReachTellsAProcessThatIsGoneFromOneThatIsSilent(t *testing.T) {
+	for err, want := range map[error]memgraph.Reach{
+		nil:                         memgraph.Answered,
+		memgraph.ErrRefused:         memgraph.Refused,
+		memgraph.ErrUnreachable:     memgraph.Silent,
+		memgraph.ErrUnauthenticated: memgraph.Denied,
+		memgraph.ErrBusy:            memgraph.Silent,
+	} {
+		assert.Equal(t, want, reach(err), "%v", err)
+	}
+}
+
+func TestOneRefusalIsChance(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		before := l.protected()
+		l.fleet.with(0, func(i *instance) { i.errs = []error{memgraph.ErrRefused} })
+		c.Suspect()
+		<-time.After(time.Second)
+		assert.Equal(t, before.Generation, l.record().Generation)
+	})
+}
+
+func TestWhoDoesNotListenIsNotRegistered(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.fleet.with(2, func(i *instance) { i.deaf = true })
+		_, stop := l.start("a")
+		defer stop()
+		l.protected()
+		<-time.After(5 * time.Second)
+		assert.Empty(t, l.fleet.statements("register mg_2"), "REGISTER would block MAIN for as long as nobody answers")
+		l.fleet.with(2, func(i *instance) { i.deaf = false })
+		<-time.After(routineLastRetry)
+		assert.Len(t, l.fleet.statements("register mg_2"), 1)
+	})
+}
+
+func TestARefusedRegistrationLeavesNothingBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		refusal  error
+		diverged bool
+	}{
+		"diverged":     {memgraph.ErrDiverged, true},
+		"not accepted": {memgraph.ErrNotAccepted, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, func(l *lab) {
+				ctl, stop := l.start("a")
+				defer stop()
+				l.settled()
+				l.lose(2)
+				l.fleet.with(0, func(i *instance) {
+					i.unlist("mg_2")
+					i.register = refuse(c.refusal)
+				})
+				l.comeBack(2)
+				<-time.After(time.Minute)
+				tries := l.fleet.statements("register mg_2 async 10.0.0.2:10000 on 10.0.0.0")[1:]
+				assert.Len(t, l.fleet.statements("drop mg_2"), len(tries), "one for each try")
+				assert.Equal(t, c.diverged, ctl.Status().Pods[2].Diverged)
+				if c.diverged {
+					assert.Len(t, tries, 1, "only other data heals it")
+				} else {
+					assert.Greater(t, len(tries), 2)
+				}
+			})
+		})
+	}
+}
+
+func TestByNameARegistrationOutlivesTheAddress(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.registerBy = ByName
+		_, stop := l.start("a")
+		defer stop()
+		l.settled()
+		assert.Equal(t, []string{
+			"register mg_1 async mg-1.mg.ns.svc:10000 on 10.0.0.0:7687",
+			"register mg_1 strict_sync mg-1.mg.ns.svc:10000 on 10.0.0.0:7687",
+			"register mg_2 async mg-2.mg.ns.svc:10000 on 10.0.0.0:7687",
+		}, slices.Sorted(slices.Values(l.fleet.statements("register"))))
+	})
+}
+
+func TestNothingIsKeptOfAPodThatIsGone(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		l.protected()
+		l.fleet.with(2, func(i *instance) { i.err = memgraph.ErrUnreachable })
+		<-time.After(time.Minute)
+		key := reconcile.BreakerKey(memgraph.Pod{UID: "uid-2", Container: "process://c1"})
+		assert.True(t, c.breakers.Open(key))
+		l.lose(2)
+		synctest.Wait()
+		assert.Equal(t, []string{"10.0.0.2:7687"}, l.fleet.forgotten)
+		assert.Zero(t, c.seen.of("uid-2"))
+		assert.False(t, c.breakers.Open(key))
+	})
+}
+
+func TestAProcessThatEndedIsForgottenWhereItsPodStays(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		l.protected()
+		l.updatePod(2, func(p *corev1.Pod) { p.Status.ContainerStatuses[0].ContainerID = "process://c2" })
+		synctest.Wait()
+		assert.Equal(t, []string{"10.0.0.2:7687"}, l.fleet.forgotten, "connections to the old one")
+		assert.NotZero(t, c.seen.of("uid-2"), "who it is now tells itself by its run_id")
+	})
+}
+
+// An earlier list of replicas may arrive after a later one.
+func TestALaterListIsNotHiddenByAnEarlierOne(t *testing.T) {
+	cs, _ := newClientset()
+	f := newFleet(1)
+	c := newController(t, "a", cs, f)
+	main := memgraph.Pod{Name: "mg-0", UID: "uid-0", IP: "10.0.0.0"}
+	assert.NoError(t, c.identify(t.Context(), f, main, time.Second))
+	asked := time.Now().Add(time.Second) // by another worker, and answered at once
+	newer := []memgraph.Replica{{Name: "mg_1"}}
+	c.seen.update("uid-0", "run-0", func(i *memgraph.Instance) {
+		i.Replicas, i.ReplicasAsked, i.ReplicasAt = newer, asked, asked
+	})
+	assert.NoError(t, c.list(t.Context(), main))
+	assert.Equal(t, newer, c.seen.of("uid-0").Replicas)
+}
