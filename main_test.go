@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -317,6 +318,69 @@ func methodsOf(t *testing.T, dir string) map[string]bool {
 		}
 	}
 	return found
+}
+
+// numbered matches an invariant in a doc.go, and referred the references to some.
+var (
+	numbered = regexp.MustCompile(`(?m)^//  (\d)\. `)
+	referred = regexp.MustCompile(`invariants? \d(?:(?:, | and )\d)*`)
+)
+
+// What a package promises in its doc.go is referred to, by number, where a test
+// holds it to that.
+func TestEveryInvariantIsTested(t *testing.T) {
+	promised := 0
+	docs, err := filepath.Glob("*/doc.go")
+	require.NoError(t, err)
+	for _, below := range []string{"*/*/doc.go", "*/*/*/doc.go", "*/*/*/*/doc.go"} {
+		more, err := filepath.Glob(below)
+		require.NoError(t, err)
+		docs = append(docs, more...)
+	}
+	for _, doc := range docs {
+		text, err := os.ReadFile(doc)
+		require.NoError(t, err)
+		tests := testText(t, filepath.Dir(doc))
+		for _, m := range numbered.FindAllStringSubmatch(string(text), -1) {
+			promised++
+			assert.True(t, slices.ContainsFunc(referred.FindAllString(tests, -1), func(reference string) bool {
+				return strings.Contains(reference, m[1])
+			}), "%s: no test refers to invariant %s", doc, m[1])
+		}
+	}
+	assert.Greater(t, promised, 30, "the walk is not empty by mistake")
+}
+
+// testText is all of a directory's tests.
+func testText(t *testing.T, dir string) string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	require.NoError(t, err)
+	var all strings.Builder
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		all.Write(text)
+	}
+	return all.String()
+}
+
+// The product is kept lean: another direct dependency needs a reason here.
+func TestDirectDependenciesAreFew(t *testing.T) {
+	allowed := []string{
+		"k8s.io/client-go", "k8s.io/apimachinery", "k8s.io/api", "k8s.io/klog/v2",
+		"github.com/neo4j/neo4j-go-driver/v5", "github.com/sony/gobreaker/v2", "github.com/stretchr/testify",
+		"github.com/prometheus/client_golang", "github.com/spf13/cobra", "golang.org/x/sync", "go.uber.org/goleak",
+	}
+	text, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	var direct []string
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) == 2 && strings.HasPrefix(words[1], "v") {
+			direct = append(direct, words[0])
+		}
+	}
+	assert.ElementsMatch(t, allowed, direct)
 }
 
 // Flags that are wrong or contradict each other refuse to start, and say which.

@@ -1,12 +1,15 @@
 package memgraph_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,16 +96,90 @@ func TestRolesChangeAndWhatIsThereAlreadyCountsAsDone(t *testing.T) {
 			assert.Equal(t, memgraph.RoleMain, role())
 			for range 2 {
 				require.NoError(t, c.Demote(ctx, s.Addr()))
-				assert.Equal(t, memgraph.RoleReplica, role())
+				assert.Equal(t, memgraph.RoleReplica, role(), "invariant 1: it would not have taken effect yet")
 			}
 			for range 2 {
 				require.NoError(t, c.Promote(ctx, s.Addr()))
 				assert.Equal(t, memgraph.RoleMain, role())
 			}
+			said := s.Counts().Statements
+			assert.Equal(t, []int64{1, 1}, []int64{said["SET REPLICATION ROLE TO REPLICA"], said["SET REPLICATION ROLE TO MAIN"]}, "invariant 2")
 			v, err := c.Version(ctx, s.Addr())
 			require.NoError(t, err)
 			assert.Equal(t, version, v.String())
 		})
+	}
+}
+
+// A demotion onto a port that is taken is answered with a failure, and has taken
+// effect (observed on 3.12.0).
+func TestAFailedChangeOfRoleMayHaveTakenEffect(t *testing.T) {
+	s := server(t, hosts[0])
+	c := newClient(t, bolt.Auth{})
+	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", hosts[0], memgraph.ReplicationPort))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, l.Close()) }()
+	require.NoError(t, c.Demote(within(t, time.Second), s.Addr()), "invariant 2")
+	role, err := c.Role(within(t, time.Second), s.Addr())
+	require.NoError(t, err)
+	assert.Equal(t, memgraph.RoleReplica, role)
+}
+
+// The connection to MAIN breaks after it has done what it was told.
+func TestARegistrationWhoseAnswerIsLostMayHaveTakenEffect(t *testing.T) {
+	p := newPair(t)
+	lossy := loseAnswer(t, p.main.Addr(), "REGISTER")
+	require.NoError(t, p.client.Register(within(t, 5*time.Second), lossy, p.registration(memgraph.Async)))
+	assert.Equal(t, int64(1), p.main.Counts().Statements["REGISTER REPLICA"])
+}
+
+// loseAnswer is the address of a proxy to addr that closes a connection when the
+// answer comes to what contains part.
+func loseAnswer(t *testing.T, addr, part string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", addr)
+			if !assert.NoError(t, err) {
+				_ = client.Close()
+				return
+			}
+			context.AfterFunc(ctx, func() { _ = client.Close() })
+			var said atomic.Bool
+			wg.Go(func() {
+				relay(server, client, func(b []byte) bool {
+					said.CompareAndSwap(false, bytes.Contains(b, []byte(part)))
+					return true
+				})
+			})
+			wg.Go(func() { relay(client, server, func([]byte) bool { return !said.Load() }) })
+		}
+	})
+	return l.Addr().String()
+}
+
+// relay copies until pass refuses what is next, and closes both ends.
+func relay(to, from net.Conn, pass func([]byte) bool) {
+	defer func() { _ = to.Close(); _ = from.Close() }()
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := from.Read(buf)
+		if err != nil || !pass(buf[:n]) {
+			return
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
 	}
 }
 

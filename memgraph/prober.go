@@ -71,31 +71,34 @@ func (p *Prober) Listens(ctx context.Context, addr string) error {
 	return conn.Close()
 }
 
-// Forget ends the connection to addr: what listened there is gone.
+// Forget ends the connection to addr: what listened there is gone. One that is
+// in use ends with its turn.
 func (p *Prober) Forget(addr string) {
 	p.mu.Lock()
 	l := p.links[addr]
 	delete(p.links, addr)
+	idle := l != nil && l.begin()
 	p.mu.Unlock()
-	if l == nil {
-		return
-	}
-	select {
-	case l.turn <- struct{}{}: // nobody uses it
-		p.done(l, addr)
-	default: // its user drops it when it is done
+	if idle {
+		l.drop()
+		<-l.turn
 	}
 }
 
-// done ends a turn, and the connection too if it was forgotten meanwhile.
+// done ends a turn, and the connection too if it was forgotten meanwhile. A turn
+// ends under mu, so that Forget finds either a link in use, which is dropped
+// here, or one that it drops itself.
 func (p *Prober) done(l *link, addr string) {
 	p.mu.Lock()
-	forgotten := p.links[addr] != l
-	p.mu.Unlock()
-	if forgotten {
-		l.drop()
+	kept := p.links[addr] == l
+	if kept {
+		<-l.turn
 	}
-	<-l.turn
+	p.mu.Unlock()
+	if !kept {
+		l.drop()
+		<-l.turn
+	}
 }
 
 // Close ends all connections. Nothing may be asked afterwards.
@@ -175,6 +178,16 @@ func bound(ctx context.Context, conn net.Conn) (release func()) {
 	_ = conn.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	return func() { stop() }
+}
+
+// begin takes the turn if nobody has it.
+func (l *link) begin() bool {
+	select {
+	case l.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
 }
 
 func (l *link) drop() {
