@@ -296,6 +296,28 @@ func TestAResumedHandoverDemotesOnlyWhoIsMainStill(t *testing.T) {
 	}
 }
 
+// A target that restarted is MAIN in a new generation, of the change that was
+// begun: its history tells who was MAIN before.
+func TestARestartedTargetKeepsWhereTheChangeCameFrom(t *testing.T) {
+	p := Decide(healthy(underWay(memgraph.FailingOver), restarted(1)))
+	require.Equal(t, Failover, p.Kind)
+	assert.Equal(t, "mg-0", p.Record.Pending.From.Pod)
+	assert.Equal(t, "run-1b", p.Record.Main.RunID)
+}
+
+// What is adopted as partner follows MAIN already.
+func TestAnAdoptedPartnerIsInStep(t *testing.T) {
+	adopted := func(edits ...edit) string {
+		p := Decide(healthy(append(edits, func(s *memgraph.Snapshot) { s.Topology = memgraph.Topology{} })...))
+		require.Equal(t, Adopt, p.Kind)
+		return p.Record.Partner.Pod
+	}
+	assert.Equal(t, "mg-1", adopted())
+	assert.Empty(t, adopted(listed(1, func(r *memgraph.Replica) { r.Status = memgraph.StatusRecovery })))
+	assert.Empty(t, adopted(listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Async })))
+	assert.Empty(t, adopted(role(1, memgraph.RoleMain), vertices(1, 0), listing(1)), "a MAIN follows nobody")
+}
+
 // checkPlan asserts what holds for every plan: the package's invariants.
 func checkPlan(t *testing.T, s memgraph.Snapshot, p Plan) {
 	t.Helper()

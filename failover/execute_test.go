@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -26,6 +27,8 @@ type world struct {
 	half bool
 	// at is called before every effect.
 	at func(n int)
+	// hang is the number of the effect that nobody answers.
+	hang int
 }
 
 var errInjected = errors.New("injected")
@@ -36,6 +39,9 @@ func (w *world) effect(ctx context.Context, format string, args ...any) (happens
 	w.effects++
 	if w.at != nil {
 		w.at(w.effects)
+	}
+	if w.effects == w.hang {
+		<-ctx.Done()
 	}
 	if ctx.Err() != nil {
 		return false, ctx.Err()
@@ -229,4 +235,45 @@ func TestHistoryIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, w.s.Topology.History, memgraph.MaxHistory)
 	assert.Equal(t, "mg-1", w.s.Topology.History[0].To, "the newest first")
+}
+
+// A step that nobody answers costs no more than its deadline, and what is missed
+// is made up for later.
+func TestAStepThatHangsEndsAtItsDeadline(t *testing.T) {
+	for n, limit := range map[int]time.Duration{
+		1: putTimeout, 2: demoteTimeout, 3: promoteTimeout, 4: sealTimeout, 5: registerTimeout, 6: putTimeout,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{s: healthy(terminating(0))}
+			w.hang = n
+			begun := time.Now()
+			_, r, err := w.execute(t.Context())
+			assert.Equal(t, limit+time.Millisecond*one(n > 1), time.Since(begun), "effect %d: %v", n, w.log)
+			stops := n != 2 && n != 5
+			assert.Equal(t, stops, err != nil, "effect %d", n)
+			assert.Equal(t, !stops, len(r.Missed) > 0, "effect %d", n)
+		})
+	}
+}
+
+// one is 1 if the handover's settling time of 1 ms was waited for.
+func one(yes bool) time.Duration {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+func TestAHandoverLetsTheGatewaysParkFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{s: healthy(terminating(0))}
+		var times []time.Duration
+		begun := time.Now()
+		w.at = func(int) { times = append(times, time.Since(begun)) }
+		p := Decide(w.s)
+		_, err := Execute(t.Context(), p, Effects{Store: w, Roles: w, Registrar: w, Settle: 100 * time.Millisecond})
+		require.NoError(t, err)
+		settled := 100 * time.Millisecond
+		assert.Equal(t, []time.Duration{0, settled, settled, settled, settled, settled}, times, w.log)
+	})
 }

@@ -1,0 +1,283 @@
+package failover
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"memgraph-controller/memgraph"
+)
+
+// condition is what may be true of one pod, whatever the record says of it.
+type condition struct {
+	name string
+	edit func(i int) edit
+}
+
+// conditions are those that a pod can be seen in. Each is put on top of a pod
+// that answers as ever: as MAIN for the recorded MAIN, as replica for the others.
+var conditions = []condition{
+	{"as ever", func(int) edit { return func(*memgraph.Snapshot) {} }},
+	{"a replica", func(i int) edit { return role(i, memgraph.RoleReplica) }},
+	{"an empty MAIN", func(i int) edit { return both(role(i, memgraph.RoleMain), vertices(i, 0), listing(i)) }},
+	{"MAIN", func(i int) edit { return role(i, memgraph.RoleMain) }},
+	{"absent", gone},
+	{"created", pending},
+	{"not asked", unknown},
+	{"refusing", func(i int) edit { return reached(i, memgraph.Refused) }},
+	{"silent", func(i int) edit { return silent(i, time.Second) }},
+	{"silent for long", func(i int) edit { return silent(i, time.Minute) }},
+	{"denying", func(i int) edit { return reached(i, memgraph.Denied) }},
+	{"restarted as MAIN", func(i int) edit { return both(restarted(i), role(i, memgraph.RoleMain)) }},
+	{"restarted as replica", restarted},
+	{"wiped", func(i int) edit { return both(wiped(i), role(i, memgraph.RoleMain)) }},
+	{"replaced, wiped", func(i int) edit { return both(replaced(i), wiped(i), role(i, memgraph.RoleMain)) }},
+	{"an empty replica", func(i int) edit { return vertices(i, 0) }},
+	{"terminating MAIN", func(i int) edit { return both(terminating(i), role(i, memgraph.RoleMain)) }},
+	{"terminating replica", terminating},
+	{"terminating, silent", func(i int) edit { return both(terminating(i), silent(i, time.Second)) }},
+	{"diverged", func(i int) edit { return instance(i, func(in *memgraph.Instance) { in.Diverged = true }) }},
+	{"to rejoin", func(i int) edit { return instance(i, func(in *memgraph.Instance) { in.Rejoin = true }) }},
+}
+
+// records are what may have been decided before.
+var records = map[string]edit{
+	"in sync":                             func(*memgraph.Snapshot) {},
+	"not in sync":                         notInSync,
+	"no partner":                          noPartner,
+	"switching":                           underWay(memgraph.Switching),
+	"failing over":                        underWay(memgraph.FailingOver),
+	"none":                                func(s *memgraph.Snapshot) { s.Topology = memgraph.Topology{} },
+	"of a version that tells no database": untold,
+}
+
+// lists are what the recorded MAIN may have said of its replicas.
+var lists = map[string]edit{
+	"as it should be": func(*memgraph.Snapshot) {},
+	"not known":       instance(0, func(in *memgraph.Instance) { in.Replicas, in.ReplicasAt = nil, time.Time{} }),
+	"old":             instance(0, func(in *memgraph.Instance) { in.ReplicasAt = now.Add(-time.Hour) }),
+	"empty":           instance(0, func(in *memgraph.Instance) { in.Replicas = nil }),
+	"recovering":      listed(1, func(r *memgraph.Replica) { r.Status = memgraph.StatusRecovery }),
+	"all async":       listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Async }),
+}
+
+// listing has pod i say that it has no replicas.
+func listing(i int) edit {
+	return instance(i, func(in *memgraph.Instance) { in.Replicas, in.ReplicasAt = nil, now })
+}
+
+func both(edits ...edit) edit {
+	return func(s *memgraph.Snapshot) {
+		for _, e := range edits {
+			e(s)
+		}
+	}
+}
+
+// Every cluster of two and of three pods, in all combinations of what its pods,
+// its record and MAIN's list can be, is decided on without breaking a property
+// of safe, and settles when the decisions are carried out.
+func TestEverySmallClusterIsDecidedSafely(t *testing.T) {
+	states := 0
+	kinds := map[Kind]int{}
+	for _, size := range []int{2, 3} {
+		for name, s := range everyCluster(size) {
+			p := Decide(s)
+			require.NoError(t, safe(s, p), "%s: %+v", name, p)
+			require.NoError(t, settles(s), name)
+			kinds[p.Kind]++
+			states++
+		}
+	}
+	t.Logf("%d clusters, decided: %v", states, kinds)
+	for _, kind := range []Kind{
+		Nothing, Waiting, Blocked, Bootstrap, Adopt, Failover, Handover, Resume, Readopt, Restore,
+		AssignPartner, ConfirmPartner, UnsyncPartner, LosePartner,
+	} {
+		require.NotZero(t, kinds[kind], "no cluster calls for %s: the enumeration has a hole", kind)
+	}
+}
+
+// everyCluster yields each combination for clusters of that size.
+func everyCluster(size int) func(yield func(string, memgraph.Snapshot) bool) {
+	return func(yield func(string, memgraph.Snapshot) bool) {
+		for recorded, record := range records {
+			for told, list := range lists {
+				for n := range power(len(conditions), size) {
+					edits := []edit{list, record}
+					name := recorded + ", list " + told
+					if size == 2 {
+						edits = append(edits, gone(2), func(s *memgraph.Snapshot) { s.Wanted = 2 })
+					}
+					for i := range size {
+						c := conditions[n/power(len(conditions), i)%len(conditions)]
+						edits = append(edits, c.edit(i))
+						name += fmt.Sprintf(", mg-%d %s", i, c.name)
+					}
+					if !yield(name, healthy(edits...)) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+func power(base, exponent int) int {
+	result := 1
+	for range exponent {
+		result *= base
+	}
+	return result
+}
+
+// safe returns which property p breaks in s.
+//
+//  1. A plan has a reason; an idle one has nothing else; any other a valid
+//     record, to be written on the revision that was decided on.
+//  2. The generation grows with a change of MAIN by exactly what is needed, and
+//     stays in every other plan.
+//  3. Who is promoted is the partner that the record calls in sync, in the same
+//     process; or who the record calls MAIN, in a process that holds its data.
+//  4. While the recorded MAIN answers as MAIN, in the same process, and is not
+//     about to end, nobody is promoted in its place.
+//  5. Nobody is demoted but the MAIN that the change is from, if it answers so.
+//  6. A change of MAIN begins without protection. inSync becomes true only for a
+//     partner that answers, is fit, and that MAIN has listed lately.
+//  7. Who holds no data is not made MAIN beside one that does, unless it is the
+//     recorded database that simply is empty.
+//  8. Nobody is registered who may hold what MAIN does not.
+func safe(s memgraph.Snapshot, p Plan) error {
+	if p.Reason == "" {
+		return fmt.Errorf("1: no reason")
+	}
+	if p.Idle() {
+		if p.Record.Generation != 0 || p.Promote != nil || p.Demote != nil || p.Register != nil {
+			return fmt.Errorf("1: idle with something to do")
+		}
+		return nil
+	}
+	for _, property := range []func(memgraph.Snapshot, Plan) error{safeRecord, safePromotion, safeDemotion, safeSync, safeData} {
+		if err := property(s, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func safeRecord(s memgraph.Snapshot, p Plan) error {
+	if err := p.Record.Validate(); err != nil {
+		return fmt.Errorf("1: %w", err)
+	}
+	if p.Record.Revision != s.Topology.Revision {
+		return fmt.Errorf("1: decided on %q, written on %q", s.Topology.Revision, p.Record.Revision)
+	}
+	want := s.Topology.Generation
+	if p.ChangesMain() && !p.Written {
+		want = max(s.Floor, s.Topology.Generation) + 1
+	}
+	if p.Record.Generation != want {
+		return fmt.Errorf("2: generation %d, wanted %d", p.Record.Generation, want)
+	}
+	return nil
+}
+
+func safePromotion(s memgraph.Snapshot, p Plan) error {
+	if p.Promote == nil {
+		return nil
+	}
+	t := s.Topology
+	isHeir := t.Phase == memgraph.Stable && t.InSync && p.Promote.UID == t.Partner.UID && p.Promote.Instance.RunID == t.Partner.RunID
+	isRecorded := p.Promote.Index == t.Main.Index && (t.Main.Database == "" || p.Promote.Instance.Storage.Database == t.Main.Database)
+	if !isHeir && !isRecorded {
+		return fmt.Errorf("3: %s is promoted", p.Promote.Name)
+	}
+	if p.Promote.Instance.Reach != memgraph.Answered || p.Record.Main.RunID != p.Promote.Instance.RunID {
+		return fmt.Errorf("3: %s is promoted without having answered", p.Promote.Name)
+	}
+	main, ok := s.Main()
+	if ok && t.Phase == memgraph.Stable && main.Is(t.Main) && main.Answers(memgraph.RoleMain) && !main.Terminating {
+		return fmt.Errorf("4: %s is promoted while %s is well", p.Promote.Name, main.Name)
+	}
+	return nil
+}
+
+func safeDemotion(s memgraph.Snapshot, p Plan) error {
+	from := s.Topology.Main
+	if s.Topology.Phase == memgraph.Switching {
+		from = s.Topology.Pending.From
+	}
+	if p.Demote != nil && (!p.Demote.Is(from) || !p.Demote.Answers(memgraph.RoleMain) || p.Promote == nil || p.Demote.UID == p.Promote.UID) {
+		return fmt.Errorf("5: %s is demoted", p.Demote.Name)
+	}
+	return nil
+}
+
+func safeSync(s memgraph.Snapshot, p Plan) error {
+	if p.ChangesMain() && p.Record.InSync {
+		return fmt.Errorf("6: protected from the start")
+	}
+	if !p.Record.InSync || s.Topology.InSync {
+		return nil
+	}
+	partner, _ := s.Pod(p.Record.Partner.Index)
+	main, _ := s.Main()
+	r, listed := s.Registration(main, partner)
+	fresh := s.Now.Sub(main.Instance.ReplicasAt) <= patience
+	if !partner.Is(p.Record.Partner) || !partner.Answers(memgraph.RoleReplica) || !listed || !r.Mode.Synchronous() || !r.InStep() || !fresh {
+		return fmt.Errorf("6: %s is called in sync", partner.Name)
+	}
+	return nil
+}
+
+func safeData(s memgraph.Snapshot, p Plan) error {
+	next, ok := s.Pod(p.Record.Main.Index)
+	isHeir := s.Topology.InSync && next.UID == s.Topology.Partner.UID
+	if p.ChangesMain() && ok && p.Kind != Resume && !isHeir && emptyBesideData(s, next) {
+		return fmt.Errorf("7: %s is empty", next.Name)
+	}
+	for _, follower := range p.Register {
+		if follower.Index == p.Promote.Index || !follower.Fit() || memgraph.WouldEmpty(*p.Promote, follower) {
+			return fmt.Errorf("8: %s is registered", follower.Name)
+		}
+	}
+	return nil
+}
+
+// settles carries out what is decided, and what the instances then answer, until
+// a decision changes nothing; it returns an error if that takes too long.
+func settles(s memgraph.Snapshot) error {
+	var made []Kind
+	for range 6 {
+		p := Decide(s)
+		if p.Idle() {
+			return nil
+		}
+		made = append(made, p.Kind)
+		s = after(s, p)
+	}
+	return fmt.Errorf("it never settles: %v", made)
+}
+
+// after is s once p was carried out without a failure.
+func after(s memgraph.Snapshot, p Plan) memgraph.Snapshot {
+	s.Pods = slices.Clone(s.Pods)
+	s.Topology, s.Floor = p.Record, max(s.Floor, p.Record.Generation)
+	if p.Promote == nil {
+		return s
+	}
+	for i, pod := range s.Pods {
+		switch {
+		case p.Demote != nil && pod.UID == p.Demote.UID:
+			s.Pods[i].Instance.Role = memgraph.RoleReplica
+		case pod.UID == p.Promote.UID:
+			s.Pods[i].Instance.Role = memgraph.RoleMain
+			s.Pods[i].Instance.Replicas, s.Pods[i].Instance.ReplicasAt = nil, s.Now
+		}
+	}
+	s.Topology.Phase, s.Topology.Pending = memgraph.Stable, nil
+	return s
+}
