@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -172,4 +173,33 @@ func TestALaterListIsNotHiddenByAnEarlierOne(t *testing.T) {
 	})
 	assert.NoError(t, c.list(t.Context(), main))
 	assert.Equal(t, newer, c.seen.of("uid-0").Replicas)
+}
+
+// What our own end cut short says nothing of the instance.
+func TestAnAttemptThatWeEndedTellsNothing(t *testing.T) {
+	cs, _ := newClientset()
+	f := newFleet(1)
+	c := newController(t, "a", cs, f)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f.with(0, func(i *instance) { i.err = memgraph.ErrUnreachable })
+	assert.ErrorIs(t, c.identify(ctx, f, memgraph.Pod{UID: "uid-0", IP: "10.0.0.0"}, time.Second), context.Canceled)
+	assert.Zero(t, c.seen.of("uid-0"))
+}
+
+func TestAPodThatIsNotFitIsNotAsked(t *testing.T) {
+	inLab(t, func(l *lab) {
+		_, stop := l.start("a")
+		defer stop()
+		l.settled()
+		l.updatePod(2, func(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionFalse })
+		asked := func() (n int) { l.fleet.with(2, func(i *instance) { n = i.asked }); return n }
+		synctest.Wait()
+		before := asked()
+		<-time.After(10 * Defaults.ObserveInterval)
+		assert.Equal(t, before, asked())
+		l.updatePod(2, func(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionTrue })
+		synctest.Wait()
+		assert.Greater(t, asked(), before)
+	})
 }

@@ -19,7 +19,7 @@ type podEvent struct {
 //	                  | its container ends, or is another one         | urgent
 //	                  | no longer ready                               | urgent
 //	                  | anything else                                 | routine
-//	MAIN              | becomes ready or gets an address              | urgent
+//	MAIN              | added, becomes ready or gets an address       | urgent
 //	any other         | any                                           | routine
 func route(e podEvent, t memgraph.Topology) laneName {
 	pod := e.after

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
 	"memgraph-controller/memgraph"
@@ -305,5 +307,106 @@ func TestHandlersOnlyEnqueue(t *testing.T) {
 		c.onSet(&appsv1.StatefulSet{Spec: statefulSet().Spec})
 		c.Suspect()
 		assert.Equal(t, begun, time.Now(), "invariant 1")
+	})
+}
+
+// testTerm is a term over cs that nobody works in.
+func testTerm(t *testing.T, cs *fake.Clientset, f *fleet) *term {
+	t.Helper()
+	c := newController(t, "a", cs, f)
+	return &term{
+		c: c, effects: effects{c: c, authority: func() error { return nil }},
+		urgent:  newLane(urgent, urgentFirstRetry, urgentLastRetry, c.metrics),
+		routine: newLane(routine, routineFirstRetry, routineLastRetry, c.metrics),
+	}
+}
+
+// The gateway of the process that decides is told by the decision itself, and
+// need not wait for the watch (invariant 5).
+func TestWhatIsReadOrWrittenIsLearnt(t *testing.T) {
+	cs, _ := newClientset()
+	f := newFleet(2)
+	term := testTerm(t, cs, f)
+	written, err := term.effects.Put(t.Context(), topology())
+	require.NoError(t, err)
+	assert.Equal(t, "8 mg-1 run-1", f.lastServed())
+
+	other := newFleet(2)
+	next := testTerm(t, cs, other)
+	loaded, err := next.load(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, written, loaded)
+	assert.Equal(t, "8 mg-1 run-1", other.lastServed())
+}
+
+// Generations of a record that is no use else are passed over for ever.
+func TestADamagedRecordStillRaisesTheFloor(t *testing.T) {
+	cs, _ := newClientset()
+	term := testTerm(t, cs, newFleet(2))
+	written, err := term.effects.Put(t.Context(), topology())
+	require.NoError(t, err)
+	cms := cs.CoreV1().ConfigMaps(testNamespace)
+	cm, err := cms.Get(t.Context(), RecordName(testSet), metav1.GetOptions{})
+	require.NoError(t, err)
+	cm.Data[keyGeneration], cm.Data[keyMainIndex] = "11", "?"
+	cm, err = cms.Update(t.Context(), cm, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	loaded, err := term.load(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, memgraph.Topology{Revision: cm.ResourceVersion}, loaded, "as good as none, but to be replaced at its revision")
+	assert.NotEqual(t, written.Revision, loaded.Revision)
+	assert.Equal(t, int64(11), term.c.record.highest())
+}
+
+func TestWhatBecomesOfAKeyDependsOnTheError(t *testing.T) {
+	for name, c := range map[string]struct {
+		err            error
+		waiting, tries int
+	}{
+		"done":       {nil, 0, 0},
+		"conflict":   {fmt.Errorf("put: %w", ErrConflict), 1, 0},
+		"superseded": {context.Canceled, 0, 0},
+		"stale":      {errLeaseStale, 0, 0},
+		"failed":     {errors.New("no route"), 0, 1},
+	} {
+		cs, _ := newClientset()
+		term := testTerm(t, cs, newFleet(0))
+		term.settle(term.urgent, clusterKey, c.err)
+		assert.Equal(t, c.waiting, term.urgent.queue.Len(), "%s: invariant 2: what conflicted is decided anew, at once", name)
+		assert.Equal(t, c.tries, term.urgent.queue.NumRequeues(clusterKey), name)
+		term.urgent.queue.ShutDown()
+		term.routine.queue.ShutDown()
+	}
+}
+
+func TestAStatefulSetWithoutACountWantsOne(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		l.settled()
+		assert.Equal(t, 3, c.wanted())
+		set := statefulSet()
+		set.Spec.Replicas = nil
+		_, err := l.cs.AppsV1().StatefulSets(testNamespace).Update(l.t.Context(), set, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Equal(t, 1, c.wanted())
+	})
+}
+
+// One step leads to the next without an interval between them: a fresh cluster
+// is complete as soon as its instances can be.
+func TestStepsFollowEachOtherAtOnce(t *testing.T) {
+	inLab(t, func(l *lab) {
+		begun := time.Now()
+		_, stop := l.start("a")
+		defer stop()
+		l.protected()
+		protected := time.Since(begun)
+		for complete := false; !complete; <-time.After(time.Millisecond) {
+			l.fleet.with(0, func(i *instance) { complete = len(i.replicas) == 2 })
+		}
+		t.Logf("protected after %v, complete after %v", protected, time.Since(begun))
+		assert.Less(t, time.Since(begun), 25*time.Millisecond)
 	})
 }

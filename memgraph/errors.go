@@ -14,8 +14,8 @@ import (
 	"memgraph-controller/memgraph/bolt"
 )
 
-// What callers branch on. Every error of this package is one of these or a
-// ServerError that is none of them.
+// What callers branch on. Other errors are a ServerError that is none of these,
+// or an answer that could not be read.
 var (
 	// ErrUnreachable says that nothing answered in time, or that the connection
 	// broke: the statement may have taken effect.

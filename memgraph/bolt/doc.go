@@ -6,7 +6,7 @@
 //
 // Invariants that the tests refer to:
 //
-//  1. Unmarshal of Marshal's result is the message that went in.
+//  1. ParseMessage of what AppendMessage wrote is the message that went in.
 //  2. No input makes a decoder panic, recurse deeper than maxDepth, or allocate
 //     more than a small multiple of the bytes it was given.
 //  3. Reader never holds more than its limit of one message in memory.
