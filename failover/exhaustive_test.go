@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"testing"
 	"time"
@@ -102,28 +103,36 @@ func TestEverySmallClusterIsDecidedSafely(t *testing.T) {
 }
 
 // everyCluster yields each combination for clusters of that size.
-func everyCluster(size int) func(yield func(string, memgraph.Snapshot) bool) {
+func everyCluster(size int) iter.Seq2[string, memgraph.Snapshot] {
 	return func(yield func(string, memgraph.Snapshot) bool) {
-		for recorded, record := range records {
-			for told, list := range lists {
-				for n := range power(len(conditions), size) {
-					edits := []edit{list, record}
-					name := recorded + ", list " + told
-					if size == 2 {
-						edits = append(edits, gone(2), func(s *memgraph.Snapshot) { s.Wanted = 2 })
-					}
-					for i := range size {
-						c := conditions[n/power(len(conditions), i)%len(conditions)]
-						edits = append(edits, c.edit(i))
-						name += fmt.Sprintf(", mg-%d %s", i, c.name)
-					}
-					if !yield(name, healthy(edits...)) {
-						return
-					}
+		for recorded := range records {
+			for told := range lists {
+				if !everyCondition(size, recorded, told, yield) {
+					return
 				}
 			}
 		}
 	}
+}
+
+// everyCondition yields all combinations of pods under one record and one list.
+func everyCondition(size int, recorded, told string, yield func(string, memgraph.Snapshot) bool) bool {
+	base := []edit{lists[told], records[recorded]}
+	if size == 2 {
+		base = append(base, gone(2), func(s *memgraph.Snapshot) { s.Wanted = 2 })
+	}
+	for n := range power(len(conditions), size) {
+		edits, name := slices.Clone(base), recorded+", list "+told
+		for i := range size {
+			c := conditions[n/power(len(conditions), i)%len(conditions)]
+			edits = append(edits, c.edit(i))
+			name += fmt.Sprintf(", mg-%d %s", i, c.name)
+		}
+		if !yield(name, healthy(edits...)) {
+			return false
+		}
+	}
+	return true
 }
 
 func power(base, exponent int) int {
