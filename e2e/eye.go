@@ -3,13 +3,13 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -30,29 +30,44 @@ type Sight struct {
 // Main is the name of the pod that the record calls MAIN.
 func (s Sight) Main() string { return statefulSet + "-" + strconv.Itoa(s.MainIndex) }
 
-// Eye watches the record as a third party: neither the leader that writes it nor
-// the gateways that obey it.
+// Eye watches record and pods as a third party: neither the leader that acts on
+// the pods and writes the record, nor the gateways that obey it.
 type Eye struct {
 	factory informers.SharedInformerFactory
 	stop    context.CancelFunc
 
-	mu      sync.Mutex
-	sights  []Sight
-	changed chan struct{} // closed with the next sight
+	mu        sync.Mutex
+	sights    []Sight
+	deletions map[types.UID]deletion
+	changed   chan struct{} // closed with the next that is seen
+}
+
+// deletion is when a pod was first seen with a deletionTimestamp, or gone.
+type deletion struct {
+	pod string
+	at  time.Time
+}
+
+func newEye() *Eye {
+	return &Eye{deletions: map[types.UID]deletion{}, changed: make(chan struct{})}
 }
 
 func watch(ctx context.Context, client kubernetes.Interface) (*Eye, error) {
-	e := &Eye{changed: make(chan struct{})}
-	e.factory = informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, controller.RecordName(statefulSet)).String()
-		}))
+	e := newEye()
+	e.factory = informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
 	_, err := e.factory.Core().V1().ConfigMaps().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    e.see,
-		UpdateFunc: func(_, after any) { e.see(after) },
+		AddFunc:    func(obj any) { e.seeRecord(obj, time.Now()) },
+		UpdateFunc: func(_, obj any) { e.seeRecord(obj, time.Now()) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watch record: %w", err)
+	}
+	_, err = e.factory.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		UpdateFunc: func(_, obj any) { e.seePod(obj, time.Now()) },
+		DeleteFunc: func(obj any) { e.seeNoPod(obj, time.Now()) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch pods: %w", err)
 	}
 	var running context.Context
 	running, e.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -65,15 +80,46 @@ func (e *Eye) close() {
 	e.factory.Shutdown()
 }
 
-func (e *Eye) see(obj any) {
-	at := time.Now()
-	data := obj.(*corev1.ConfigMap).Data
+func (e *Eye) seeRecord(obj any, at time.Time) {
+	record := obj.(*corev1.ConfigMap)
+	if record.Name != controller.RecordName(statefulSet) {
+		return
+	}
+	data := record.Data
 	s := Sight{At: at, MainRunID: data["mainRunID"], Phase: data["phase"], InSync: data["inSync"] == "true"}
 	s.Generation, _ = strconv.ParseInt(data["generation"], 10, 64) // 0 is below every generation
 	s.MainIndex, _ = strconv.Atoi(data["mainIndex"])
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.sights = append(e.sights, s)
+	e.announceLocked()
+}
+
+func (e *Eye) seePod(obj any, at time.Time) {
+	if p := obj.(*corev1.Pod); p.DeletionTimestamp != nil {
+		e.seeDeletion(p, at)
+	}
+}
+
+func (e *Eye) seeNoPod(obj any, at time.Time) {
+	if stone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = stone.Obj
+	}
+	e.seeDeletion(obj.(*corev1.Pod), at)
+}
+
+// seeDeletion keeps the first sight: a graceful deletion ends with a second.
+func (e *Eye) seeDeletion(p *corev1.Pod, at time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, known := e.deletions[p.UID]; known {
+		return
+	}
+	e.deletions[p.UID] = deletion{p.Name, at}
+	e.announceLocked()
+}
+
+func (e *Eye) announceLocked() {
 	close(e.changed)
 	e.changed = make(chan struct{})
 }
@@ -89,21 +135,51 @@ func (e *Eye) Last() Sight {
 }
 
 // First waits for the first sight of a generation above the given one.
-func (e *Eye) First(ctx context.Context, above int64) (Sight, error) {
-	for {
-		e.mu.Lock()
-		changed := e.changed
-		for _, s := range e.sights {
-			if s.Generation > above {
-				e.mu.Unlock()
-				return s, nil
+func (e *Eye) First(ctx context.Context, above int64) (first Sight, err error) {
+	err = e.await(ctx, func() bool {
+		i := slices.IndexFunc(e.sights, func(s Sight) bool { return s.Generation > above })
+		if i >= 0 {
+			first = e.sights[i]
+		}
+		return i >= 0
+	})
+	if err != nil {
+		return Sight{}, fmt.Errorf("wait for a generation above %d: %w", above, err)
+	}
+	return first, nil
+}
+
+// Deletion waits until that pod was seen to be deleted after since, with or
+// without grace, and returns when it first was.
+func (e *Eye) Deletion(ctx context.Context, pod string, since time.Time) (at time.Time, err error) {
+	err = e.await(ctx, func() bool {
+		for _, d := range e.deletions {
+			if d.pod == pod && d.at.After(since) && (at.IsZero() || d.at.Before(at)) {
+				at = d.at
 			}
 		}
+		return !at.IsZero()
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("wait for the deletion of %s: %w", pod, err)
+	}
+	return at, nil
+}
+
+// await calls seen under the lock, again whenever there is more, until it is
+// true or ctx ends.
+func (e *Eye) await(ctx context.Context, seen func() bool) error {
+	for {
+		e.mu.Lock()
+		done, changed := seen(), e.changed
 		e.mu.Unlock()
+		if done {
+			return nil
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return Sight{}, fmt.Errorf("wait for a generation above %d: %w", above, context.Cause(ctx))
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -51,44 +51,67 @@ func withLab(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// run is one test's: writers that go on through all its rounds, and what was
-// measured.
-type run struct {
-	t       *testing.T
-	writers map[string]*Writer // by the address of their gateway
-	emptied int
+// maxGap is for how long a failure of MAIN may keep a client from writing.
+const maxGap = 2 * time.Second
 
-	toRecord, toPassage, gap, queued Sample
+// failure is a way in which MAIN fails.
+type failure struct {
+	title   string
+	cause   func(ctx context.Context, main string) error
+	deletes bool // the pod, and not only its process
 }
 
-// fail makes a MAIN fail, and returns at the time from which everything counts.
-type fail func(ctx context.Context, main string) error
+// run is one test's: writers that go on through all its rounds, and what was
+// measured. The record is timed from the call that made MAIN fail, and from when the
+// eye saw the deletion.
+type run struct {
+	t       *testing.T
+	writers []*Writer
+	emptied int
+
+	failed, seen, passage, gap, queued Sample
+}
 
 // measure makes MAIN fail as often as asked, and checks what it did to clients.
-func measure(t *testing.T, title string, f fail) {
+func measure(t *testing.T, f failure) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(*rounds+1)*roundTimeout)
 	defer cancel()
-	r := &run{t: t, writers: map[string]*Writer{}}
+	r := &run{t: t}
 	r.recover(ctx)
-	controllers, err := lab.Controllers(ctx)
-	require.NoError(t, err)
-	for _, c := range controllers {
-		w, err := NewWriter(ctx, t.Name()+" "+c.Pod, c.Addr)
-		require.NoError(t, err)
-		defer w.Stop()
-		r.writers[c.Addr] = w
-	}
+	r.startWriters(ctx)
 	for range *rounds {
 		r.round(ctx, f)
 	}
+	r.stopWriters()
+	rows := []Row{{"failure to record", r.failed}}
+	if f.deletes {
+		rows = append(rows, Row{"deletion seen to record", r.seen})
+	}
+	rows = append(rows, Row{"record to gateway redirected", r.passage},
+		Row{"longest gap between acknowledged writes", r.gap}, Row{"urgent queue wait", r.queued})
+	require.NoError(t, PrintTable(t.Output(), f.title, rows))
+	r.judgeTimes()
+	r.judgeWrites(ctx)
+}
+
+// startWriters starts one through each gateway, which write until the test ends
+// at the latest.
+func (r *run) startWriters(ctx context.Context) {
+	r.t.Helper()
+	controllers, err := lab.Controllers(ctx)
+	require.NoError(r.t, err)
+	for _, c := range controllers {
+		w, err := NewWriter(ctx, r.t.Name()+" "+c.Pod, c.Addr)
+		require.NoError(r.t, err)
+		r.t.Cleanup(w.Stop)
+		r.writers = append(r.writers, w)
+	}
+}
+
+func (r *run) stopWriters() {
 	for _, w := range r.writers {
 		w.Stop()
 	}
-	require.NoError(t, PrintTable(t.Output(), title, []Row{
-		{"deletion to record", r.toRecord}, {"record to gateway redirected", r.toPassage},
-		{"longest gap between acknowledged writes", r.gap}, {"urgent queue wait", r.queued},
-	}))
-	r.judge(ctx)
 }
 
 // recover waits for a whole cluster.
@@ -105,26 +128,33 @@ func (r *run) recover(ctx context.Context) {
 }
 
 // round makes MAIN fail once.
-func (r *run) round(ctx context.Context, f fail) {
+func (r *run) round(ctx context.Context, f failure) {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	before := lab.Eye.Last()
 	begun := time.Now()
-	require.NoError(r.t, f(ctx, before.Main()))
+	require.NoError(r.t, f.cause(ctx, before.Main()))
 	sight, err := lab.Eye.First(ctx, before.Generation)
 	require.NoError(r.t, err)
 	require.NotEqual(r.t, before.MainRunID, sight.MainRunID)
-	r.toRecord = append(r.toRecord, sight.At.Sub(begun))
-	for addr, w := range r.writers {
-		reached, err := Passage(ctx, addr, sight.MainRunID)
+	r.failed = append(r.failed, sight.At.Sub(begun))
+	reached, err := Passages(ctx, r.writers, sight.MainRunID)
+	require.NoError(r.t, err)
+	for i, w := range r.writers {
+		r.passage = append(r.passage, reached[i].Sub(sight.At))
+		_, err = w.FirstAck(ctx, reached[i])
 		require.NoError(r.t, err)
-		r.toPassage = append(r.toPassage, reached.Sub(sight.At))
-		_, err = w.FirstAck(ctx, reached)
+	}
+	if f.deletes {
+		deleted, err := lab.Eye.Deletion(ctx, before.Main(), begun)
 		require.NoError(r.t, err)
+		r.seen = append(r.seen, sight.At.Sub(deleted))
 	}
 	r.recover(ctx)
 	for _, w := range r.writers {
-		r.gap = append(r.gap, w.Gap(begun))
+		gap := w.Gap(begun).Length()
+		assert.Less(r.t, gap, maxGap, "%s, generation %d", w.name, sight.Generation)
+		r.gap = append(r.gap, gap)
 	}
 	changes, err := lab.History(ctx)
 	require.NoError(r.t, err)
@@ -135,26 +165,33 @@ func (r *run) round(ctx context.Context, f fail) {
 	}
 }
 
-// judge asserts what the suite is for.
-func (r *run) judge(ctx context.Context) {
+// judgeTimes asserts what the suite is for.
+func (r *run) judgeTimes() {
 	t := r.t
-	assert.Less(t, r.toRecord.Percentile(99), time.Second, "deletion to record, p99")
-	assert.Less(t, r.toRecord.Percentile(50), 150*time.Millisecond, "deletion to record, median")
-	assert.Less(t, r.toPassage.Percentile(99), 500*time.Millisecond, "record to redirect, p99")
+	for name, toRecord := range map[string]Sample{"failure": r.failed, "deletion seen": r.seen} {
+		assert.Less(t, toRecord.Percentile(99), time.Second, "%s to record, p99", name)
+		assert.Less(t, toRecord.Percentile(50), 150*time.Millisecond, "%s to record, median", name)
+	}
+	assert.Less(t, r.passage.Percentile(99), 500*time.Millisecond, "record to redirect, p99")
 	assert.Less(t, r.queued.Percentile(99), time.Second, "urgent queue wait, p99")
-	require.Len(t, r.queued, *rounds, "every round left its line of history")
-	for addr, w := range r.writers {
+	assert.Len(t, r.queued, *rounds, "every round left its line of history")
+	t.Logf("pods that had diverged and were given an empty volume: %d", r.emptied)
+}
+
+// judgeWrites asserts what holds whatever fails, once the writers have stopped.
+func (r *run) judgeWrites(ctx context.Context) {
+	t := r.t
+	for _, w := range r.writers {
 		for text, n := range w.Errors() {
 			t.Logf("%s: %d times %s", w.name, n, text)
-			assert.False(t, strings.Contains(text, "forbidden"), "invariant 2: %s", text)
+			assert.NotContains(t, text, "forbidden", "invariant 2")
 		}
-		missing, err := w.Missing(ctx, addr)
+		missing, err := w.Missing(ctx)
 		require.NoError(t, err)
 		require.NotEmpty(t, w.Acks())
 		assert.Empty(t, missing, "invariant 1: of %d acknowledged writes", len(w.Acks()))
 		t.Logf("%s: %d writes acknowledged, %d missing", w.name, len(w.Acks()), len(missing))
 	}
-	t.Logf("pods that had diverged and were given an empty volume: %d", r.emptied)
 }
 
 // logs are the controllers' last words, for a test that failed.
@@ -172,19 +209,19 @@ func logs() string {
 }
 
 func TestMainIsDeletedGracefully(t *testing.T) {
-	measure(t, "MAIN deleted gracefully", func(ctx context.Context, main string) error {
+	measure(t, failure{"MAIN deleted gracefully", func(ctx context.Context, main string) error {
 		return lab.Delete(ctx, main, nil)
-	})
+	}, true})
 }
 
 func TestMainIsDeletedWithoutGrace(t *testing.T) {
-	measure(t, "MAIN deleted with --grace-period=0", func(ctx context.Context, main string) error {
+	measure(t, failure{"MAIN deleted with --grace-period=0", func(ctx context.Context, main string) error {
 		return lab.Delete(ctx, main, new(int64(0)))
-	})
+	}, true})
 }
 
 func TestMainIsKilled(t *testing.T) {
-	measure(t, "MAIN's process killed", func(ctx context.Context, main string) error {
+	measure(t, failure{"MAIN's process killed", func(ctx context.Context, main string) error {
 		return lab.Kill(ctx, main)
-	})
+	}, false})
 }

@@ -6,6 +6,8 @@ import (
 	"net"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"memgraph-controller/memgraph/bolt"
 )
 
@@ -24,6 +26,20 @@ func Passage(ctx context.Context, addr, runID string) (time.Time, error) {
 			return time.Time{}, fmt.Errorf("reach %s through %s (reached %q, %w): %w", runID, addr, reached, err, waiting)
 		}
 	}
+}
+
+// Passages is Passage through the gateways of all writers at once, and in their
+// order.
+func Passages(ctx context.Context, writers []*Writer, runID string) ([]time.Time, error) {
+	reached := make([]time.Time, len(writers))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, w := range writers {
+		group.Go(func() (err error) {
+			reached[i], err = Passage(ctx, w.addr, runID)
+			return err
+		})
+	}
+	return reached, group.Wait()
 }
 
 // through is which process answers a fresh connection.

@@ -23,6 +23,40 @@ func (s Sample) Percentile(p float64) time.Duration {
 	return sorted[max(rank, 1)-1]
 }
 
+// Gap is a time in which no write was acknowledged.
+type Gap struct{ From, To time.Time }
+
+// Length is how long it was.
+func (g Gap) Length() time.Duration { return g.To.Sub(g.From) }
+
+// longestGap is the longest, the first if there are several, of those between
+// two acks that end after since, and of that from the last ack until now. acks
+// are in order; before the first of them there is none, unless since.
+func longestGap(acks []Ack, since, now time.Time) Gap {
+	longest, last := Gap{}, since
+	for _, a := range acks {
+		if g := (Gap{last, a.At}); a.At.After(since) && g.Length() > longest.Length() {
+			longest = g
+		}
+		last = a.At
+	}
+	if g := (Gap{last, now}); g.Length() > longest.Length() {
+		return g
+	}
+	return longest
+}
+
+// missing are the writes of acks that are not present.
+func missing(acks []Ack, present map[int64]bool) []int64 {
+	var out []int64
+	for _, a := range acks {
+		if !present[a.ID] {
+			out = append(out, a.ID)
+		}
+	}
+	return out
+}
+
 // Row is a line of a table.
 type Row struct {
 	Name string

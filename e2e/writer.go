@@ -36,6 +36,7 @@ type Ack struct {
 // thought of failovers would.
 type Writer struct {
 	name   string
+	addr   string // of its gateway
 	driver neo4j.DriverWithContext
 	stop   context.CancelFunc
 	done   sync.WaitGroup
@@ -55,7 +56,7 @@ func NewWriter(ctx context.Context, name, addr string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make driver: %w", err)
 	}
-	w := &Writer{name: name, driver: driver, errors: map[string]int{}}
+	w := &Writer{name: name, addr: addr, driver: driver, errors: map[string]int{}}
 	ctx, w.stop = context.WithCancel(ctx)
 	w.done.Go(func() { w.run(ctx) })
 	return w, nil
@@ -158,38 +159,22 @@ func (w *Writer) FirstAck(ctx context.Context, t time.Time) (time.Time, error) {
 	}
 }
 
-// Gap is the longest time between two acknowledged writes that ends after since,
-// or until now.
-func (w *Writer) Gap(since time.Time) time.Duration {
-	var longest time.Duration
-	last := since
-	for _, a := range w.Acks() {
-		if a.At.After(since) {
-			longest = max(longest, a.At.Sub(last))
-		}
-		last = a.At
-	}
-	return max(longest, time.Since(last))
-}
+// Gap is the longest time without an acknowledged write that ended after since,
+// or lasts until now.
+func (w *Writer) Gap(since time.Time) Gap { return longestGap(w.Acks(), since, time.Now()) }
 
-// Missing are the acknowledged writes that cannot be read through the gateway
-// at addr.
-func (w *Writer) Missing(ctx context.Context, addr string) ([]int64, error) {
-	present, err := w.read(ctx, addr)
+// Missing are the acknowledged writes that cannot be read through the writer's
+// gateway.
+func (w *Writer) Missing(ctx context.Context) ([]int64, error) {
+	present, err := w.read(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the writes of %s: %w", w.name, err)
 	}
-	var missing []int64
-	for _, a := range w.Acks() {
-		if !present[a.ID] {
-			missing = append(missing, a.ID)
-		}
-	}
-	return missing, nil
+	return missing(w.Acks(), present), nil
 }
 
-func (w *Writer) read(ctx context.Context, addr string) (map[int64]bool, error) {
-	driver, err := neo4j.NewDriverWithContext("bolt://"+addr, neo4j.NoAuth())
+func (w *Writer) read(ctx context.Context) (map[int64]bool, error) {
+	driver, err := neo4j.NewDriverWithContext("bolt://"+w.addr, neo4j.NoAuth())
 	if err != nil {
 		return nil, err
 	}

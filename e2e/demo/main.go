@@ -74,7 +74,6 @@ type demo struct {
 	lab     *e2e.Lab
 	out     io.Writer
 	writers []*e2e.Writer
-	addrs   []string // of their gateways
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
@@ -88,7 +87,7 @@ func (d *demo) startWriters(ctx context.Context, controllers []e2e.Status) error
 		if err != nil {
 			return err
 		}
-		d.writers, d.addrs = append(d.writers, w), append(d.addrs, c.Addr)
+		d.writers = append(d.writers, w)
 	}
 	return wait(ctx, breath)
 }
@@ -138,7 +137,7 @@ func (d *demo) scene(ctx context.Context, title string, fail func(context.Contex
 		d.say("%9.1f ms  %s", float64(m.at.Sub(begun).Microseconds())/1000, m.what)
 	}
 	for _, w := range d.writers {
-		d.say("longest gap between two acknowledged writes through %s: %d ms", w.Name(), w.Gap(begun).Milliseconds())
+		d.say("longest gap between two acknowledged writes through %s: %d ms", w.Name(), w.Gap(begun).Length().Milliseconds())
 	}
 	return wait(ctx, breath)
 }
@@ -151,12 +150,12 @@ func (d *demo) watch(ctx context.Context, before e2e.Sight) ([]moment, error) {
 		return nil, err
 	}
 	moments := []moment{{sight.At, "the record names " + sight.Main() + " (seen by a third party)"}}
+	reached, err := e2e.Passages(ctx, d.writers, sight.MainRunID)
+	if err != nil {
+		return nil, err
+	}
 	for i, w := range d.writers {
-		open, err := e2e.Passage(ctx, d.addrs[i], sight.MainRunID)
-		if err != nil {
-			return nil, err
-		}
-		moments = append(moments, moment{open, "a new connection through " + w.Name() + " reaches " + sight.Main()})
+		moments = append(moments, moment{reached[i], "a new connection through " + w.Name() + " reaches " + sight.Main()})
 		wrote, err := w.FirstAck(ctx, sight.At)
 		if err != nil {
 			return nil, err
@@ -213,8 +212,8 @@ func (d *demo) tally(ctx context.Context) error {
 	defer cancel()
 	d.say("\n=== The clients' tally")
 	lost := 0
-	for i, w := range d.writers {
-		missing, err := w.Missing(ctx, d.addrs[i])
+	for _, w := range d.writers {
+		missing, err := w.Missing(ctx)
 		if err != nil {
 			return err
 		}
