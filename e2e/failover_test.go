@@ -62,12 +62,12 @@ type failure struct {
 }
 
 // run is one test's: writers that go on through all its rounds, and what was
-// measured. The record is timed from the call that made MAIN fail, and from when the
-// eye saw the deletion.
+// measured. The record is timed from the call that made MAIN fail, and from when
+// the eye saw the deletion.
 type run struct {
 	t       *testing.T
 	writers []*Writer
-	emptied int
+	emptied []string
 
 	failed, seen, passage, gap, queued Sample
 }
@@ -120,7 +120,7 @@ func (r *run) recover(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	emptied, err := lab.Whole(ctx)
-	r.emptied += emptied
+	r.emptied = append(r.emptied, emptied...)
 	if err != nil {
 		r.t.Log(logs())
 	}
@@ -175,7 +175,7 @@ func (r *run) judgeTimes() {
 	assert.Less(t, r.passage.Percentile(99), 500*time.Millisecond, "record to redirect, p99")
 	assert.Less(t, r.queued.Percentile(99), time.Second, "urgent queue wait, p99")
 	assert.Len(t, r.queued, *rounds, "every round left its line of history")
-	t.Logf("pods that had diverged and were given an empty volume: %d", r.emptied)
+	t.Logf("pods that had diverged and were given an empty volume: %v", r.emptied)
 }
 
 // judgeWrites asserts what holds whatever fails, once the writers have stopped.

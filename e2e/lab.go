@@ -151,7 +151,7 @@ func (l *Lab) until(ctx context.Context, what string, is func([]Status) error) e
 		if why == nil {
 			return nil
 		}
-		if err := pause(ctx, poll); err != nil {
+		if err := Pause(ctx, poll); err != nil {
 			return fmt.Errorf("wait for %s: %w: %w", what, err, why)
 		}
 	}
@@ -159,9 +159,9 @@ func (l *Lab) until(ctx context.Context, what string, is func([]Status) error) e
 
 // Whole waits until the cluster is as it should be: a MAIN, a partner in sync,
 // every other pod an async replica in step, and both gateways serving. A pod
-// that has diverged gets an empty volume, as an operator would give it; how
-// often that was needed is returned.
-func (l *Lab) Whole(ctx context.Context) (emptied int, err error) {
+// that has diverged gets an empty volume, as an operator would give it; emptied
+// names it, once for each time.
+func (l *Lab) Whole(ctx context.Context) (emptied []string, err error) {
 	for {
 		stray := ""
 		err := l.until(ctx, "a whole cluster", func(s []Status) error {
@@ -176,7 +176,7 @@ func (l *Lab) Whole(ctx context.Context) (emptied int, err error) {
 		if err := l.empty(ctx, stray); err != nil {
 			return emptied, err
 		}
-		emptied++
+		emptied = append(emptied, stray)
 	}
 }
 
@@ -202,19 +202,20 @@ func (l *Lab) empty(ctx context.Context, pod string) error {
 	})
 }
 
-// Back waits until the leader lists pod as a replica in step in a generation, or
+// Back waits until the leader lists pod in a generation as a replica in step, or
 // as one that has diverged, and returns when that was seen.
-func (l *Lab) Back(ctx context.Context, pod string, generation int64) (time.Time, error) {
-	err := l.until(ctx, pod+" to be back", func(controllers []Status) error {
+func (l *Lab) Back(ctx context.Context, pod string, generation int64) (at time.Time, diverged bool, err error) {
+	err = l.until(ctx, pod+" to be back", func(controllers []Status) error {
 		s := leader(controllers)
 		for _, p := range s.Pods {
-			if s.Record.Generation == generation && p.Name == pod && (p.Replication == memgraph.StatusReady && p.Behind == 0 || p.Diverged) {
+			if p.Name == pod && s.Record.Generation == generation && (follows(p) || p.Diverged) {
+				diverged = p.Diverged
 				return nil
 			}
 		}
 		return fmt.Errorf("not listed in generation %d", generation)
 	})
-	return time.Now(), err
+	return time.Now(), diverged, err
 }
 
 // History is the record's, as the leader shows it.
@@ -267,15 +268,20 @@ func incomplete(controllers []Status) error {
 		return fmt.Errorf("leading %v, in sync %v, %d pods: %s", s.Leading, s.Record.InSync, len(s.Pods), s.Reason)
 	}
 	for _, p := range s.Pods {
-		follows := p.Replication == memgraph.StatusReady && p.Behind == 0
-		if !p.Ready || p.Terminating || p.Name != s.Record.Main && !follows {
+		if !p.Ready || p.Terminating || p.Name != s.Record.Main && !follows(p) {
 			return fmt.Errorf("%s: ready %v, listed as %s %s, %d behind", p.Name, p.Ready, p.Mode, p.Replication, p.Behind)
 		}
 	}
 	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// follows holds for a replica that MAIN lists as in step.
+func follows(p controller.StatusPod) bool {
+	return p.Replication == memgraph.StatusReady && p.Behind == 0
+}
+
+// Pause waits for d, or returns why ctx ended before.
+func Pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)

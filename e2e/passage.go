@@ -22,7 +22,7 @@ func Passage(ctx context.Context, addr, runID string) (time.Time, error) {
 		if err == nil && reached == runID {
 			return time.Now(), nil
 		}
-		if waiting := pause(ctx, time.Millisecond); waiting != nil {
+		if waiting := Pause(ctx, time.Millisecond); waiting != nil {
 			return time.Time{}, fmt.Errorf("reach %s through %s (reached %q, %w): %w", runID, addr, reached, err, waiting)
 		}
 	}

@@ -86,7 +86,7 @@ func (w *Writer) run(ctx context.Context) {
 			return // cut off by Stop: neither acknowledged nor refused
 		}
 		w.note(id, err)
-		if err != nil && pause(ctx, retryPause) != nil {
+		if err != nil && Pause(ctx, retryPause) != nil {
 			return
 		}
 	}
@@ -153,7 +153,7 @@ func (w *Writer) FirstAck(ctx context.Context, t time.Time) (time.Time, error) {
 		if i < len(acks) {
 			return acks[i].At, nil
 		}
-		if err := pause(ctx, poll); err != nil {
+		if err := Pause(ctx, poll); err != nil {
 			return time.Time{}, fmt.Errorf("wait for a write through %s: %w", w.name, err)
 		}
 	}

@@ -123,7 +123,6 @@ func (c *Cluster) start(ctx context.Context, cache string, bin map[tool]string, 
 	return c.startAgent(ctx, o)
 }
 
-// startAgent registers the nodes while ctx lasts, and runs them until Stop.
 // built is images with the packages among them compiled into dir.
 func built(ctx context.Context, dir string, images []Image) ([]Image, error) {
 	images = slices.Clone(images)
@@ -140,6 +139,7 @@ func built(ctx context.Context, dir string, images []Image) ([]Image, error) {
 	return images, Build(ctx, dir, pkgs...)
 }
 
+// startAgent registers the nodes while ctx lasts, and runs them until Stop.
 func (c *Cluster) startAgent(ctx context.Context, o Options) error {
 	log, err := os.Create(filepath.Join(c.lease.dir, "logs", "agent.log"))
 	if err != nil {

@@ -89,7 +89,7 @@ func (d *demo) startWriters(ctx context.Context, controllers []e2e.Status) error
 		}
 		d.writers = append(d.writers, w)
 	}
-	return wait(ctx, breath)
+	return e2e.Pause(ctx, breath)
 }
 
 func (d *demo) stopWriters() {
@@ -132,14 +132,27 @@ func (d *demo) scene(ctx context.Context, title string, fail func(context.Contex
 	if err != nil {
 		return err
 	}
+	gaps := d.gaps(begun)
+	for i, w := range d.writers {
+		moments = append(moments, moment{gaps[i].To, "first write acknowledged through " + w.Name() + " after its longest gap"})
+	}
 	slices.SortStableFunc(moments, func(a, b moment) int { return a.at.Compare(b.at) })
 	for _, m := range moments {
 		d.say("%9.1f ms  %s", float64(m.at.Sub(begun).Microseconds())/1000, m.what)
 	}
-	for _, w := range d.writers {
-		d.say("longest gap between two acknowledged writes through %s: %d ms", w.Name(), w.Gap(begun).Length().Milliseconds())
+	for i, w := range d.writers {
+		d.say("longest gap between two acknowledged writes through %s: %d ms", w.Name(), gaps[i].Length().Milliseconds())
 	}
-	return wait(ctx, breath)
+	return e2e.Pause(ctx, breath)
+}
+
+// gaps are each writer's longest since begun.
+func (d *demo) gaps(begun time.Time) []e2e.Gap {
+	gaps := make([]e2e.Gap, len(d.writers))
+	for i, w := range d.writers {
+		gaps[i] = w.Gap(begun)
+	}
+	return gaps
 }
 
 // watch follows a failure to its end: what the lab itself saw, and what the
@@ -156,23 +169,13 @@ func (d *demo) watch(ctx context.Context, before e2e.Sight) ([]moment, error) {
 	}
 	for i, w := range d.writers {
 		moments = append(moments, moment{reached[i], "a new connection through " + w.Name() + " reaches " + sight.Main()})
-		wrote, err := w.FirstAck(ctx, sight.At)
-		if err != nil {
+		if _, err := w.FirstAck(ctx, reached[i]); err != nil {
 			return nil, err
 		}
-		moments = append(moments, moment{wrote, "first write acknowledged through " + w.Name()})
 	}
-	back, err := d.lab.Back(ctx, before.Main(), sight.Generation)
+	returned, err := d.returns(ctx, before.Main(), sight)
 	if err != nil {
 		return nil, err
-	}
-	moments = append(moments, moment{back, before.Main() + " is back, as a replica of " + sight.Main()})
-	emptied, err := d.lab.Whole(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if emptied > 0 {
-		d.say("(%s held a commit that nobody else had, and was given an empty volume)", before.Main())
 	}
 	changes, err := d.lab.History(ctx)
 	if err != nil {
@@ -180,10 +183,31 @@ func (d *demo) watch(ctx context.Context, before e2e.Sight) ([]moment, error) {
 	}
 	for _, c := range changes {
 		if c.Generation == sight.Generation {
-			return append(moments, stages(c)...), nil
+			return append(append(moments, returned...), stages(c)...), nil
 		}
 	}
 	return nil, fmt.Errorf("generation %d is not in the history", sight.Generation)
+}
+
+// returns follows the pod that was MAIN, until the cluster is whole again.
+func (d *demo) returns(ctx context.Context, pod string, after e2e.Sight) ([]moment, error) {
+	back, diverged, err := d.lab.Back(ctx, pod, after.Generation)
+	if err != nil {
+		return nil, err
+	}
+	what := pod + " is back, as a replica of " + after.Main()
+	if diverged {
+		what = pod + " is back, and has diverged: it holds a commit that nobody else has"
+	}
+	moments := []moment{{back, what}}
+	emptied, err := d.lab.Whole(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(emptied) > 0 {
+		moments = append(moments, moment{time.Now(), strings.Join(emptied, ", ") + " was given an empty volume, and follows " + after.Main()})
+	}
+	return moments, nil
 }
 
 // stages are what the leader noted of a change, in words.
@@ -237,13 +261,4 @@ func sorted(errors map[string]int) string {
 	}
 	slices.Sort(out)
 	return strings.Join(out, "; ")
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
 }
