@@ -3,9 +3,6 @@ package e2e
 import (
 	"context"
 	"flag"
-	"fmt"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,36 +17,6 @@ var rounds = flag.Int("rounds", 10, "failures of MAIN in each test")
 // roundTimeout is for one round including the return of the failed pod, which
 // takes up to 10 s.
 const roundTimeout = 90 * time.Second
-
-// startTimeout has room for the first build of the control plane.
-const startTimeout = 15 * time.Minute
-
-// lab is shared: it takes seconds to start and each test leaves it whole.
-var lab *Lab
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code, err := withLab(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func withLab(m *testing.M) (code int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	if lab, err = Start(ctx, os.Stderr); err != nil {
-		return 1, err
-	}
-	defer func() {
-		if stopped := lab.Stop(); err == nil {
-			err = stopped
-		}
-	}()
-	return m.Run(), nil
-}
 
 // maxGap is for how long a failure of MAIN may keep a client from writing.
 const maxGap = 2 * time.Second
@@ -76,13 +43,10 @@ type run struct {
 func measure(t *testing.T, f failure) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(*rounds+1)*roundTimeout)
 	defer cancel()
-	r := &run{t: t}
-	r.recover(ctx)
-	r.startWriters(ctx)
+	r := newRun(ctx, t)
 	for range *rounds {
 		r.round(ctx, f)
 	}
-	r.stopWriters()
 	rows := []Row{{"failure to record", r.failed}}
 	if f.deletes {
 		rows = append(rows, Row{"deletion seen to record", r.seen})
@@ -94,24 +58,22 @@ func measure(t *testing.T, f failure) {
 	r.judgeWrites(ctx)
 }
 
-// startWriters starts one through each gateway, which write until the test ends
-// at the latest.
-func (r *run) startWriters(ctx context.Context) {
-	r.t.Helper()
+// newRun has a whole cluster, and a writer through each gateway until the test
+// ends.
+func newRun(ctx context.Context, t *testing.T) *run {
+	t.Helper()
+	startLab(t)
+	r := &run{t: t}
+	r.recover(ctx)
 	controllers, err := lab.Controllers(ctx)
-	require.NoError(r.t, err)
+	require.NoError(t, err)
 	for _, c := range controllers {
-		w, err := NewWriter(ctx, r.t.Name()+" "+c.Pod, c.Addr)
-		require.NoError(r.t, err)
-		r.t.Cleanup(w.Stop)
+		w, err := NewWriter(ctx, t.Name()+" "+c.Pod, c.Addr)
+		require.NoError(t, err)
+		t.Cleanup(w.Stop)
 		r.writers = append(r.writers, w)
 	}
-}
-
-func (r *run) stopWriters() {
-	for _, w := range r.writers {
-		w.Stop()
-	}
+	return r
 }
 
 // recover waits for a whole cluster.
@@ -178,34 +140,23 @@ func (r *run) judgeTimes() {
 	t.Logf("pods that had diverged and were given an empty volume: %v", r.emptied)
 }
 
-// judgeWrites asserts what holds whatever fails, once the writers have stopped.
+// judgeWrites stops the writers, and asserts what holds whatever failed.
 func (r *run) judgeWrites(ctx context.Context) {
 	t := r.t
+	controllers, err := lab.Controllers(ctx)
+	require.NoError(t, err)
 	for _, w := range r.writers {
+		w.Stop()
 		for text, n := range w.Errors() {
 			t.Logf("%s: %d times %s", w.name, n, text)
 			assert.NotContains(t, text, "forbidden", "invariant 2")
 		}
-		missing, err := w.Missing(ctx)
+		missing, err := w.Missing(ctx, controllers[0].Addr)
 		require.NoError(t, err)
 		require.NotEmpty(t, w.Acks())
 		assert.Empty(t, missing, "invariant 1: of %d acknowledged writes", len(w.Acks()))
 		t.Logf("%s: %d writes acknowledged, %d missing", w.name, len(w.Acks()), len(missing))
 	}
-}
-
-// logs are the controllers' last words, for a test that failed.
-func logs() string {
-	controllers, err := lab.Controllers(context.Background())
-	if err != nil {
-		return err.Error()
-	}
-	var b strings.Builder
-	for _, c := range controllers {
-		l, err := lab.Logs(c.Pod)
-		fmt.Fprintf(&b, "%s (%v):\n%s\n", c.Pod, err, l[max(0, len(l)-20_000):])
-	}
-	return b.String()
 }
 
 func TestMainIsDeletedGracefully(t *testing.T) {

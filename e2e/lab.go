@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	namespace   = "memgraph"
+	namespace   = "memgraph-lab"
 	statefulSet = "memgraph"
 	// poll is how often what has no watch is looked at.
 	poll = 5 * time.Millisecond
@@ -218,10 +218,21 @@ func (l *Lab) Back(ctx context.Context, pod string, generation int64) (at time.T
 	return time.Now(), diverged, err
 }
 
+// Leader is the controller that leads.
+func (l *Lab) Leader(ctx context.Context) (s Status, err error) {
+	err = l.until(ctx, "a leader", func(controllers []Status) error {
+		if s = leader(controllers); !s.Leading {
+			return errors.New("nobody leads")
+		}
+		return nil
+	})
+	return s, err
+}
+
 // History is the record's, as the leader shows it.
 func (l *Lab) History(ctx context.Context) ([]memgraph.Change, error) {
-	controllers, err := l.Controllers(ctx)
-	return leader(controllers).Record.History, err
+	s, err := l.Leader(ctx)
+	return s.Record.History, err
 }
 
 // runID is that of pod's process, as the leader knows it.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,7 @@ type Ack struct {
 type Writer struct {
 	name   string
 	addr   string // of its gateway
+	mark   string // of its nodes, unlike any other writer's
 	driver neo4j.DriverWithContext
 	stop   context.CancelFunc
 	done   sync.WaitGroup
@@ -46,8 +48,8 @@ type Writer struct {
 	errors map[string]int
 }
 
-// NewWriter starts writing through the gateway at addr until Stop. Its name sets
-// its nodes apart.
+// NewWriter starts writing through the gateway at addr until Stop. The name is
+// for people.
 func NewWriter(ctx context.Context, name, addr string) (*Writer, error) {
 	driver, err := neo4j.NewDriverWithContext("bolt://"+addr, neo4j.NoAuth(), func(c *config.Config) {
 		c.MaxConnectionPoolSize = 1
@@ -56,7 +58,7 @@ func NewWriter(ctx context.Context, name, addr string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make driver: %w", err)
 	}
-	w := &Writer{name: name, addr: addr, driver: driver, errors: map[string]int{}}
+	w := &Writer{name: name, addr: addr, mark: rand.Text(), driver: driver, errors: map[string]int{}}
 	ctx, w.stop = context.WithCancel(ctx)
 	w.done.Go(func() { w.run(ctx) })
 	return w, nil
@@ -97,7 +99,7 @@ func (w *Writer) write(ctx context.Context, id int64) error {
 	defer cancel()
 	session := w.driver.NewSession(ctx, neo4j.SessionConfig{})
 	defer func() { _ = session.Close(ctx) }() // what it may say, the write has said
-	result, err := session.Run(ctx, "CREATE (:Write {writer: $writer, id: $id})", map[string]any{"writer": w.name, "id": id})
+	result, err := session.Run(ctx, "CREATE (:Write {writer: $writer, id: $id})", map[string]any{"writer": w.mark, "id": id})
 	if err != nil {
 		return err
 	}
@@ -163,24 +165,24 @@ func (w *Writer) FirstAck(ctx context.Context, t time.Time) (time.Time, error) {
 // or lasts until now.
 func (w *Writer) Gap(since time.Time) Gap { return longestGap(w.Acks(), since, time.Now()) }
 
-// Missing are the acknowledged writes that cannot be read through the writer's
-// gateway.
-func (w *Writer) Missing(ctx context.Context) ([]int64, error) {
-	present, err := w.read(ctx)
+// Missing are the acknowledged writes that cannot be read through the gateway at
+// addr, which may be another than the writer's.
+func (w *Writer) Missing(ctx context.Context, addr string) ([]int64, error) {
+	present, err := w.read(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("read the writes of %s: %w", w.name, err)
 	}
 	return missing(w.Acks(), present), nil
 }
 
-func (w *Writer) read(ctx context.Context) (map[int64]bool, error) {
-	driver, err := neo4j.NewDriverWithContext("bolt://"+w.addr, neo4j.NoAuth())
+func (w *Writer) read(ctx context.Context, addr string) (map[int64]bool, error) {
+	driver, err := neo4j.NewDriverWithContext("bolt://"+addr, neo4j.NoAuth())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = driver.Close(ctx) }()
 	result, err := neo4j.ExecuteQuery(ctx, driver, "MATCH (n:Write {writer: $writer}) RETURN n.id AS id",
-		map[string]any{"writer": w.name}, neo4j.EagerResultTransformer)
+		map[string]any{"writer": w.mark}, neo4j.EagerResultTransformer)
 	if err != nil {
 		return nil, err
 	}

@@ -235,9 +235,13 @@ func (d *demo) tally(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sceneTimeout)
 	defer cancel()
 	d.say("\n=== The clients' tally")
+	controllers, err := d.lab.Controllers(ctx)
+	if err != nil {
+		return err
+	}
 	lost := 0
 	for _, w := range d.writers {
-		missing, err := w.Missing(ctx)
+		missing, err := w.Missing(ctx, controllers[0].Addr)
 		if err != nil {
 			return err
 		}
