@@ -134,19 +134,32 @@ func (e *Eye) Last() Sight {
 	return e.sights[len(e.sights)-1]
 }
 
-// First waits for the first sight of a generation above the given one.
-func (e *Eye) First(ctx context.Context, above int64) (first Sight, err error) {
+// Since are the sights after t, and the one that held at t.
+func (e *Eye) Since(t time.Time) []Sight {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	after, _ := slices.BinarySearchFunc(e.sights, t, func(s Sight, t time.Time) int { return s.At.Compare(t) })
+	return slices.Clone(e.sights[max(after-1, 0):])
+}
+
+// First waits for the first sight that is as wanted; what says so in words.
+func (e *Eye) First(ctx context.Context, what string, wanted func(Sight) bool) (first Sight, err error) {
 	err = e.await(ctx, func() bool {
-		i := slices.IndexFunc(e.sights, func(s Sight) bool { return s.Generation > above })
+		i := slices.IndexFunc(e.sights, wanted)
 		if i >= 0 {
 			first = e.sights[i]
 		}
 		return i >= 0
 	})
 	if err != nil {
-		return Sight{}, fmt.Errorf("wait for a generation above %d: %w", above, err)
+		return Sight{}, fmt.Errorf("wait for %s: %w", what, err)
 	}
 	return first, nil
+}
+
+// Decision waits for the first sight of a generation above the given one.
+func (e *Eye) Decision(ctx context.Context, above int64) (Sight, error) {
+	return e.First(ctx, fmt.Sprintf("a generation above %d", above), func(s Sight) bool { return s.Generation > above })
 }
 
 // Deletion waits until that pod was seen to be deleted after since, with or

@@ -68,7 +68,7 @@ func newRun(ctx context.Context, t *testing.T) *run {
 	controllers, err := lab.Controllers(ctx)
 	require.NoError(t, err)
 	for _, c := range controllers {
-		w, err := NewWriter(ctx, t.Name()+" "+c.Pod, c.Addr)
+		w, err := NewWriter(ctx, c.Pod, c.Addr)
 		require.NoError(t, err)
 		t.Cleanup(w.Stop)
 		r.writers = append(r.writers, w)
@@ -96,7 +96,7 @@ func (r *run) round(ctx context.Context, f failure) {
 	before := lab.Eye.Last()
 	begun := time.Now()
 	require.NoError(r.t, f.cause(ctx, before.Main()))
-	sight, err := lab.Eye.First(ctx, before.Generation)
+	sight, err := lab.Eye.Decision(ctx, before.Generation)
 	require.NoError(r.t, err)
 	require.NotEqual(r.t, before.MainRunID, sight.MainRunID)
 	r.failed = append(r.failed, sight.At.Sub(begun))

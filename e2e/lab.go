@@ -183,20 +183,22 @@ func (l *Lab) Whole(ctx context.Context) (emptied []string, err error) {
 // empty gives pod an empty volume, and waits until the leader has met the
 // process that starts on it.
 func (l *Lab) empty(ctx context.Context, pod string) error {
-	before := ""
-	err := l.until(ctx, "the process in "+pod, func(s []Status) error {
-		before = runID(s, pod)
-		return nil
-	})
+	before, err := l.Leader(ctx)
 	if err != nil {
 		return err
 	}
 	if err := l.LoseVolume(ctx, pod); err != nil {
 		return err
 	}
+	return l.Replaced(ctx, before, pod)
+}
+
+// Replaced waits until the leader has met another process in pod than was known
+// before. Only then does Whole take it for what it is now.
+func (l *Lab) Replaced(ctx context.Context, before Status, pod string) error {
 	return l.until(ctx, "another process in "+pod, func(s []Status) error {
-		if runID(s, pod) == before {
-			return errors.New("it is the same still")
+		if now := leader(s).pod(pod).RunID; now == "" || now == before.pod(pod).RunID {
+			return fmt.Errorf("it is %q", now)
 		}
 		return nil
 	})
@@ -235,14 +237,14 @@ func (l *Lab) History(ctx context.Context) ([]memgraph.Change, error) {
 	return s.Record.History, err
 }
 
-// runID is that of pod's process, as the leader knows it.
-func runID(controllers []Status, pod string) string {
-	for _, p := range leader(controllers).Pods {
-		if p.Name == pod {
-			return p.RunID
+// pod is what a leader knows of that pod, zero if it does not exist.
+func (s Status) pod(name string) controller.StatusPod {
+	for _, p := range s.Pods {
+		if p.Name == name {
+			return p
 		}
 	}
-	return ""
+	return controller.StatusPod{}
 }
 
 // diverged is a pod that refuses to follow MAIN, "" if there is none.

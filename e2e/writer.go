@@ -165,8 +165,8 @@ func (w *Writer) FirstAck(ctx context.Context, t time.Time) (time.Time, error) {
 // or lasts until now.
 func (w *Writer) Gap(since time.Time) Gap { return longestGap(w.Acks(), since, time.Now()) }
 
-// Missing are the acknowledged writes that cannot be read through the gateway at
-// addr, which may be another than the writer's.
+// Missing are the acknowledged writes that cannot be read at addr, a gateway's
+// or a pod's. Of one that writes, the newest may be among them.
 func (w *Writer) Missing(ctx context.Context, addr string) ([]int64, error) {
 	present, err := w.read(ctx, addr)
 	if err != nil {

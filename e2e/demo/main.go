@@ -158,7 +158,7 @@ func (d *demo) gaps(begun time.Time) []e2e.Gap {
 // watch follows a failure to its end: what the lab itself saw, and what the
 // leader wrote into the record's history.
 func (d *demo) watch(ctx context.Context, before e2e.Sight) ([]moment, error) {
-	sight, err := d.lab.Eye.First(ctx, before.Generation)
+	sight, err := d.lab.Eye.Decision(ctx, before.Generation)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,182 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"memgraph-controller/memgraph"
+	"memgraph-controller/memgraph/memgraphtest"
+)
+
+// successionGap is for a change of MAIN that a new leader has to make or finish,
+// after the old one has released the lease: the election tries for it again
+// after 1 to 2.2 s.
+const successionGap = 4 * time.Second
+
+// scenario is one thing that happens once, to a whole cluster under load.
+type scenario struct {
+	*run
+	before Status // the leader's
+	begun  time.Time
+}
+
+func newScenario(t *testing.T) (context.Context, *scenario) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*roundTimeout)
+	t.Cleanup(cancel)
+	s := &scenario{run: newRun(ctx, t)}
+	var err error
+	s.before, err = lab.Leader(ctx)
+	require.NoError(t, err)
+	s.begun = time.Now()
+	return ctx, s
+}
+
+// async is the replica that is not the partner.
+func (s *scenario) async() string {
+	for _, p := range s.before.Pods {
+		if p.Name != s.before.Record.Main && p.Name != s.before.Record.Partner {
+			return p.Name
+		}
+	}
+	require.FailNow(s.t, "there is none")
+	return ""
+}
+
+// assertSteady asserts that the record has kept MAIN, and never said that the
+// partner is out of sync.
+func (s *scenario) assertSteady() {
+	s.t.Helper()
+	for _, sight := range lab.Eye.Since(s.begun) {
+		assert.Equal(s.t, s.before.Record.Generation, sight.Generation)
+		assert.True(s.t, sight.InSync, "%+v", sight)
+	}
+}
+
+// assertGap asserts that w never had to wait for longer than limit.
+func (s *scenario) assertGap(w *Writer, limit time.Duration) {
+	s.t.Helper()
+	gap := w.Gap(s.begun).Length()
+	s.t.Logf("%s: longest gap %s", w.name, gap)
+	assert.Less(s.t, gap, limit, w.name)
+}
+
+// awaitCopy waits until pod holds what the writers wrote, who have stopped.
+func (s *scenario) awaitCopy(ctx context.Context, pod string) {
+	s.t.Helper()
+	for _, w := range s.writers {
+		err := lab.until(ctx, "a copy in "+pod, func(controllers []Status) error {
+			lost, err := w.Missing(ctx, leader(controllers).pod(pod).IP+":7687")
+			if err == nil && len(lost) > 0 {
+				err = fmt.Errorf("%d writes are missing", len(lost))
+			}
+			return err
+		})
+		require.NoError(s.t, err)
+	}
+}
+
+func TestLeaderIsTerminatedAsMainIsDeleted(t *testing.T) {
+	ctx, s := newScenario(t)
+	var both errgroup.Group
+	both.Go(func() error { return lab.Delete(ctx, s.before.Record.Main, nil) })
+	both.Go(func() error { return lab.Delete(ctx, s.before.Pod, nil) })
+	require.NoError(t, both.Wait())
+	_, err := lab.Eye.Decision(ctx, s.before.Record.Generation)
+	require.NoError(t, err)
+	s.recover(ctx)
+
+	after, err := lab.Leader(ctx)
+	require.NoError(t, err)
+	assert.NotEqual(t, s.before.Pod, after.Pod)
+	assert.NotEqual(t, s.before.Record.Main, after.Record.Main)
+	assert.Equal(t, s.before.Record.Generation+1, after.Record.Generation, "one decision, finished once")
+	t.Logf("%s led, %s finished", s.before.Identity, after.Record.History[0].Leader)
+	for _, w := range s.writers {
+		if w.name != s.before.Pod {
+			s.assertGap(w, successionGap)
+		}
+	}
+	s.judgeWrites(ctx)
+}
+
+func TestPartnerIsKilled(t *testing.T) {
+	ctx, s := newScenario(t)
+	partner := s.before.Record.Partner
+	require.NoError(t, lab.Kill(ctx, partner))
+	_, err := lab.Eye.First(ctx, "a record out of sync", func(sight Sight) bool {
+		return sight.At.After(s.begun) && !sight.InSync
+	})
+	require.NoError(t, err)
+	require.NoError(t, lab.Replaced(ctx, s.before, partner))
+	s.recover(ctx)
+
+	after := lab.Eye.Last()
+	assert.Equal(t, s.before.Record.Generation, after.Generation, "MAIN has not changed")
+	assert.True(t, after.InSync)
+	for _, w := range s.writers {
+		s.assertGap(w, maxGap)
+	}
+	s.judgeWrites(ctx)
+	s.awaitCopy(ctx, partner)
+}
+
+func TestAsyncReplicaIsDeleted(t *testing.T) {
+	ctx, s := newScenario(t)
+	async := s.async()
+	require.NoError(t, lab.Delete(ctx, async, new(int64(0))))
+	require.NoError(t, lab.Replaced(ctx, s.before, async))
+	s.recover(ctx)
+
+	for _, w := range s.writers {
+		s.assertGap(w, maxGap)
+		assert.Empty(t, w.Errors(), w.name)
+	}
+	s.judgeWrites(ctx)
+	s.awaitCopy(ctx, async)
+	s.assertSteady()
+}
+
+func TestNewLeaderCannotReachAPod(t *testing.T) {
+	ctx, s := newScenario(t)
+	async := s.async()
+	require.NoError(t, lab.Network(ctx, async, memgraphtest.Blackhole))
+	heal := func() { assert.NoError(t, lab.Network(context.WithoutCancel(ctx), async, memgraphtest.Open)) }
+	t.Cleanup(heal) // as below, if the test ends early
+	require.NoError(t, lab.Kill(ctx, s.before.Pod))
+	err := lab.until(ctx, "a new leader to have looked", func(controllers []Status) error {
+		l := leader(controllers)
+		_, started, err := lab.Process(l.Pod)
+		switch {
+		case err != nil:
+			return err
+		case l.Pod == s.before.Pod && started.Before(s.begun):
+			return fmt.Errorf("%s leads as before", l.Pod)
+		}
+		for _, p := range l.Pods {
+			if p.Reach == memgraph.NotAsked || (p.Reach == memgraph.Silent) != (p.Name == async) {
+				return fmt.Errorf("%s: %q", p.Name, p.Reach)
+			}
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	heal()
+	s.recover(ctx)
+
+	for _, w := range s.writers {
+		if w.name != s.before.Pod {
+			s.assertGap(w, maxGap)
+			assert.Empty(t, w.Errors(), w.name)
+		}
+	}
+	s.judgeWrites(ctx)
+	s.awaitCopy(ctx, async)
+	s.assertSteady()
+}
