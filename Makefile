@@ -14,7 +14,7 @@ build: ## build .bin/memgraph-controller
 
 test: ## run all tests: units, then failovers on a real API server
 	$(GO) test -race -timeout=$(TIMEOUT) $(PACKAGES)
-	$(GO) test -race -timeout=$(TIMEOUT) -v ./e2e
+	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v ./e2e
 
 race: ## run the unit tests five times each under the race detector
 	$(GO) test -race -count=5 -timeout=$(TIMEOUT) $(PACKAGES)

@@ -15,9 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"memgraph-controller/controller"
 	"memgraph-controller/e2e/cluster"
-	"memgraph-controller/gateway"
 	"memgraph-controller/memgraph"
 )
 
@@ -37,14 +35,6 @@ type Lab struct {
 	Eye  *Eye
 
 	http http.Client
-}
-
-// Status is what a controller replica tells of itself.
-type Status struct {
-	controller.Status
-	Gateway gateway.Status `json:"gateway"`
-	// Pod and Addr are where it was asked, Addr of its gateway.
-	Pod, Addr string `json:"-"`
 }
 
 // Start builds what is to run, starts the cluster and installs the manifests.
@@ -209,11 +199,9 @@ func (l *Lab) Replaced(ctx context.Context, before Status, pod string) error {
 func (l *Lab) Back(ctx context.Context, pod string, generation int64) (at time.Time, diverged bool, err error) {
 	err = l.until(ctx, pod+" to be back", func(controllers []Status) error {
 		s := leader(controllers)
-		for _, p := range s.Pods {
-			if p.Name == pod && s.Record.Generation == generation && (follows(p) || p.Diverged) {
-				diverged = p.Diverged
-				return nil
-			}
+		p := s.pod(pod)
+		if diverged = p.Diverged; s.Record.Generation == generation && (diverged || follows(p)) {
+			return nil
 		}
 		return fmt.Errorf("not listed in generation %d", generation)
 	})
@@ -235,62 +223,6 @@ func (l *Lab) Leader(ctx context.Context) (s Status, err error) {
 func (l *Lab) History(ctx context.Context) ([]memgraph.Change, error) {
 	s, err := l.Leader(ctx)
 	return s.Record.History, err
-}
-
-// pod is what a leader knows of that pod, zero if it does not exist.
-func (s Status) pod(name string) controller.StatusPod {
-	for _, p := range s.Pods {
-		if p.Name == name {
-			return p
-		}
-	}
-	return controller.StatusPod{}
-}
-
-// diverged is a pod that refuses to follow MAIN, "" if there is none.
-func diverged(controllers []Status) string {
-	for _, p := range leader(controllers).Pods {
-		if p.Diverged {
-			return p.Name
-		}
-	}
-	return ""
-}
-
-func leader(controllers []Status) Status {
-	for _, s := range controllers {
-		if s.Leading {
-			return s
-		}
-	}
-	return Status{}
-}
-
-// incomplete tells what is missing for a whole cluster; nil if nothing is.
-func incomplete(controllers []Status) error {
-	if len(controllers) != 2 {
-		return fmt.Errorf("%d controllers are ready", len(controllers))
-	}
-	for _, s := range controllers {
-		if s.Gateway.State != gateway.Serving || s.Gateway.Generation != s.Record.Generation {
-			return fmt.Errorf("gateway of %s is %s in generation %d of %d", s.Pod, s.Gateway.State, s.Gateway.Generation, s.Record.Generation)
-		}
-	}
-	s := leader(controllers)
-	if !s.Leading || !s.Record.InSync || len(s.Pods) != 3 {
-		return fmt.Errorf("leading %v, in sync %v, %d pods: %s", s.Leading, s.Record.InSync, len(s.Pods), s.Reason)
-	}
-	for _, p := range s.Pods {
-		if !p.Ready || p.Terminating || p.Name != s.Record.Main && !follows(p) {
-			return fmt.Errorf("%s: ready %v, listed as %s %s, %d behind", p.Name, p.Ready, p.Mode, p.Replication, p.Behind)
-		}
-	}
-	return nil
-}
-
-// follows holds for a replica that MAIN lists as in step.
-func follows(p controller.StatusPod) bool {
-	return p.Replication == memgraph.StatusReady && p.Behind == 0
 }
 
 // Pause waits for d, or returns why ctx ended before.
