@@ -34,6 +34,9 @@ const (
 	// missesUntilInvalid is how many checks in a row must fail before a replica
 	// is invalid. Source: kFailureAfterN, Memgraph v3.12 replication_client.hpp.
 	missesUntilInvalid = 3
+	// asyncPatience is how long an ASYNC replica that works takes for a commit at
+	// most, and then some.
+	asyncPatience = time.Second
 	// logBatch bounds the transactions of one recovery call, in bytes.
 	logBatch = 4 << 20
 )
@@ -73,7 +76,7 @@ func newClient(life context.Context, r *replication, reg Registration) *client {
 	ctx, stop := context.WithCancel(life)
 	return &client{
 		name: reg.Name, mode: reg.Mode, main: r.mainUUID(), storage: r.storage,
-		link:  newLink(ctx, r.network, reg.Address, r.scale),
+		link:  newLink(ctx, r, reg.Address),
 		tasks: make(chan func(), 8), stop: stop, state: stateInvalid,
 	}
 }
@@ -151,6 +154,23 @@ func (c *client) change(from, to clientState) bool {
 	}
 	c.state = to
 	return true
+}
+
+// lacks reports whether the replica is not known to have all up to ldt.
+func (c *client) lacks(ldt int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ts < ldt
+}
+
+// isSilent reports whether the replica does not answer, nor refuse to.
+func (c *client) isSilent() bool {
+	if !c.link.take(c.link.scaled(asyncPatience)) {
+		return true // another call has waited longer
+	}
+	defer c.link.give()
+	_, err := c.link.call(request{method: frequentHeartbeat})
+	return errors.Is(err, errTimeout) || isTimeout(err)
 }
 
 // learn raises the replica's timestamp as MAIN knows it.

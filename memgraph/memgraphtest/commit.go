@@ -136,7 +136,7 @@ func (s *shipment) persist() error {
 	if s.withoutLog {
 		return nil
 	}
-	if err := s.storage.log.append(s.entry.ts, s.packed); err != nil {
+	if err := s.storage.append(s.entry.ts, s.packed); err != nil {
 		return s.abandon(err)
 	}
 	return nil

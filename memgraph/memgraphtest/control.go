@@ -1,6 +1,7 @@
 package memgraphtest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,13 @@ func (s *Server) controls() http.Handler {
 	})
 	mux.HandleFunc("POST /network", obeyed(func(r *http.Request) error {
 		return s.SetNetwork(Mode(r.FormValue("mode")))
+	}))
+	mux.HandleFunc("PUT /faults", obeyed(func(r *http.Request) error {
+		var f Faults
+		if err := json.NewDecoder(r.Body).Decode(&f); err != nil {
+			return fmt.Errorf("read faults: %w", err)
+		}
+		return s.SetFaults(f)
 	}))
 	mux.HandleFunc("POST /crash-at", obeyed(func(r *http.Request) error {
 		return s.CrashAt(CrashPoint(r.FormValue("point")))
@@ -73,6 +81,16 @@ func (c *Control) SetNetwork(ctx context.Context, m Mode) error {
 	return err
 }
 
+// SetFaults is Server.SetFaults.
+func (c *Control) SetFaults(ctx context.Context, f Faults) error {
+	b, err := json.Marshal(f)
+	if err != nil {
+		return fmt.Errorf("control faults: %w", err)
+	}
+	_, err = c.send(ctx, http.MethodPut, "faults", bytes.NewReader(b))
+	return err
+}
+
 // CrashAt is Server.CrashAt.
 func (c *Control) CrashAt(ctx context.Context, p CrashPoint) error {
 	_, err := c.do(ctx, http.MethodPost, "crash-at?point="+url.QueryEscape(string(p)))
@@ -99,7 +117,11 @@ func (c *Control) Dump(ctx context.Context) (string, error) {
 }
 
 func (c *Control) do(ctx context.Context, verb, path string) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, verb, "http://memgraph/"+path, nil)
+	return c.send(ctx, verb, path, http.NoBody)
+}
+
+func (c *Control) send(ctx context.Context, verb, path string, content io.Reader) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, verb, "http://memgraph/"+path, content)
 	if err != nil {
 		return nil, fmt.Errorf("control %s: %w", path, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -29,6 +30,7 @@ const lockWait = 30 * time.Second
 type directory struct {
 	path string
 	lock *os.File
+	full atomic.Bool // by a fault: nothing can be written
 }
 
 // openDirectory creates and locks the directory at path.
@@ -60,9 +62,20 @@ func openDirectory(ctx context.Context, path string) (*directory, error) {
 
 func (d *directory) file(name string) string { return filepath.Join(d.path, name) }
 
+// room is the error of a write to a full disk.
+func (d *directory) room() error {
+	if d.full.Load() {
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
 // replace writes a file so that it is whole whenever the process dies.
 func (d *directory) replace(name string, content []byte) error {
 	path := d.file(name)
+	if err := d.room(); err != nil {
+		return err
+	}
 	if err := os.WriteFile(path+".new", content, 0o644); err != nil {
 		return err
 	}

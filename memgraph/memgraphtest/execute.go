@@ -88,7 +88,10 @@ func (s *session) prepareQuery(q *cypher.Query, params map[string]any) (*result,
 	if s.tx != nil {
 		tx = s.tx.graph
 	} else {
-		tx = s.storage.begin()
+		var err error
+		if tx, err = s.storage.begin(); err != nil {
+			return nil, err
+		}
 		r.abandon = tx.Rollback
 		r.finish = func() outcome { return s.roles.commit(tx, autoCommit) }
 	}
@@ -215,7 +218,11 @@ func (s *session) begin(readOnly bool) outcome {
 	if s.tx != nil {
 		return outcome{failed: refuse(textNested)}
 	}
-	s.tx = &transaction{graph: s.storage.begin(), readOnly: readOnly}
+	tx, err := s.storage.begin()
+	if err != nil {
+		return outcome{failed: asFailure(err)}
+	}
+	s.tx = &transaction{graph: tx, readOnly: readOnly}
 	return outcome{}
 }
 

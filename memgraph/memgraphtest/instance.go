@@ -40,7 +40,11 @@ func launch(ctx context.Context, cfg Config, n *network, c *counters) (*instance
 	}
 	i := &instance{cfg: cfg, version: v, network: n, runID: newUUID(), counts: c, systemLock: make(chan struct{}, 1)}
 	i.life, i.kill = context.WithCancel(context.WithoutCancel(ctx))
-	i.faults = newFaults(i.die)
+	set, err := readFaults(cfg.DataDirectory)
+	if err != nil {
+		return nil, err
+	}
+	i.faults = newFaults(i.die, set)
 	abort := context.AfterFunc(ctx, i.kill)
 	if err := i.recover(ctx); err != nil {
 		i.kill()
@@ -79,9 +83,11 @@ func (i *instance) recover(ctx context.Context) (err error) {
 	if i.cfg.ForgetRole {
 		id = identity{DatabaseUUID: id.DatabaseUUID, Role: RoleMain, MainUUID: newUUID()}
 	}
-	if i.storage, err = openStorage(i.dir, id.DatabaseUUID); err != nil {
+	if i.storage, err = openStorage(i.dir, id.DatabaseUUID, i.faults.kill); err != nil {
 		return err
 	}
+	i.suffer(i.faults.now())
+	sleep(ctx, i.faults.now().RecoveryTime)
 	i.roles = &replication{
 		version: i.version, host: i.cfg.Host, frequency: i.cfg.CheckFrequency, poll: i.cfg.PromotionPoll,
 		scale: i.cfg.TimeoutScale, withoutLog: i.cfg.WithoutLog, network: i.network, dir: i.dir,
@@ -168,6 +174,9 @@ func (i *instance) rest() {
 	i.kill()
 	i.workers.Wait()
 	i.roles.end()
+	if err := i.network.thaw(); err != nil {
+		i.cfg.Logger.Error("network change failed", "err", err)
+	}
 }
 
 // release gives the data directory back.

@@ -27,7 +27,7 @@ func (n *node) after(query string) <-chan error {
 // silence makes a replica hang: its process lives and does not answer.
 func silence(t *testing.T, n *node) {
 	t.Helper()
-	require.NoError(t, n.SetNetwork(Blackhole))
+	require.NoError(t, n.SetNetwork(Hang))
 }
 
 // A silent synchronous replica stalls every transaction, reads too; SHOW

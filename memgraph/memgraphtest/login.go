@@ -2,7 +2,6 @@ package memgraphtest
 
 import (
 	"crypto/subtle"
-	"time"
 )
 
 // authenticate checks what HELLO or LOGON brought. Without a user anybody may
@@ -31,10 +30,5 @@ func (s *session) hash() {
 	}
 	s.loginLock.Lock()
 	defer s.loginLock.Unlock()
-	timer := time.NewTimer(s.cfg.LoginTime)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-s.life.Done():
-	}
+	sleep(s.life, s.cfg.LoginTime)
 }

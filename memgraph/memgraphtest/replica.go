@@ -84,6 +84,7 @@ func (s *replicationServer) converse(c *conn) {
 		if err != nil {
 			return
 		}
+		s.faults.pause(s.life)
 		if _, err := c.Write(appendFrame(nil, s.answer(r).pack())); err != nil {
 			return
 		}
@@ -171,7 +172,7 @@ func (s *replicationServer) change(r request) answer {
 		ok = s.catchUp(r)
 	case recoverSnapshot:
 		s.abortPrepared()
-		ok = len(r.payload) == 1 && s.storage.restore(r.payload[0]) == nil
+		ok = len(r.payload) == 1 && s.storage.restore(r.payload[0], scaled(aloneTimeout, s.scale)) == nil
 	}
 	return answer{ok: ok, ldt: s.storage.position().ldt}
 }
@@ -181,7 +182,7 @@ func (s *replicationServer) change(r request) answer {
 // data than its replica thereby loses writes without a word.
 func (s *replicationServer) prepare(r request) bool {
 	s.abortPrepared()
-	if len(r.payload) != 1 {
+	if len(r.payload) != 1 || s.faults.refusesPrepare() {
 		return false
 	}
 	e, err := unpackEntry(r.payload[0])
@@ -218,7 +219,7 @@ func (s *replicationServer) finalize(r request) bool {
 	}
 	tx, e := s.prepared, s.pending
 	s.prepared = nil
-	if err := s.storage.log.append(e.ts, e.pack()); err != nil {
+	if err := s.storage.append(e.ts, e.pack()); err != nil {
 		tx.Rollback()
 		return false
 	}
@@ -263,7 +264,7 @@ func (s *storage) take(e entry, packed []byte) error {
 		tx.Rollback()
 		return err
 	}
-	if err := s.log.append(e.ts, packed); err != nil {
+	if err := s.append(e.ts, packed); err != nil {
 		tx.Rollback()
 		return err
 	}

@@ -265,7 +265,10 @@ func (r *replication) admit(m *member) error {
 	case address:
 		return refuse("%s", textRegister(m.Name, endpointExists))
 	}
-	return r.update(func(*identity) {})
+	if r.update(func(*identity) {}) != nil {
+		return refuse("%s", textRegister(m.Name, notPersisted))
+	}
+	return nil
 }
 
 // drop is DROP REPLICA. Source: Memgraph v3.12 replication_handler.cpp:337-375.
@@ -289,8 +292,43 @@ func (r *replication) drop(name string) error {
 	case dropped == nil:
 		return refuse("%s", textDropUnknown(name))
 	}
+	if r.dropKills(dropped[0].client) {
+		r.faults.kill()
+		return dying
+	}
 	closeClients(dropped)
-	return r.update(func(*identity) {})
+	if r.update(func(*identity) {}) != nil {
+		return refuse("%s", textDropUnknown(name))
+	}
+	return nil
+}
+
+// dropFreeze is how long DROP of a silent replica freezes MAIN before it dies.
+// Observed: 28.0 s on 3.12.0, 28.4 s on 3.7.2.
+const dropFreeze = 28 * time.Second
+
+// dropKills reports whether DROP takes MAIN's own client from under its worker,
+// of which the process dies:
+//
+//	recovery                        at once
+//	ASYNC, lacks commits, silent    after a freeze, of new connections too
+//	all others, also dead ones      never
+//
+// Observed on 3.7.2 and 3.12.0; see Memgraph's issue 1526.
+func (r *replication) dropKills(c *client) bool {
+	switch {
+	case c == nil:
+		return false
+	case c.is(stateRecovery):
+		return true
+	case c.mode != ModeAsync || !c.lacks(r.storage.position().ldt) || !c.isSilent():
+		return false
+	}
+	if err := r.network.freeze(); err != nil {
+		return true
+	}
+	sleep(r.life, scaled(dropFreeze, r.scale))
+	return true
 }
 
 // defaultPort of REGISTER REPLICA. Source: Memgraph v3.12

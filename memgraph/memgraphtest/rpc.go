@@ -44,6 +44,13 @@ const (
 	// asyncLockWait is how long a commit waits for the connection of an ASYNC
 	// replica. Source: kCommitRpcTimeout, Memgraph v3.12 replication_client.cpp.
 	asyncLockWait = 50 * time.Millisecond
+	// unacknowledged is how long a packet may be before the connection breaks,
+	// from 3.10 on. Source: Memgraph v3.10 release notes, TCP_USER_TIMEOUT; a
+	// commit to a black hole took 5.4 s on 3.12.0 and 30.0 s on 3.7.2 (observed).
+	unacknowledged = 5 * time.Second
+	// probeTimeout is what a dial may take that tells a black hole from a process
+	// that hangs, whose kernel accepts at once.
+	probeTimeout = 400 * time.Millisecond
 )
 
 // request is what MAIN sends. Fields that a method has no use for are zero.
@@ -125,14 +132,19 @@ type link struct {
 	scale   float64         // of all time-outs
 	life    context.Context // ends every call
 	turn    chan struct{}
-	conn    net.Conn // nil if there is none; by turn, as all below
-	reader  *bufio.Reader
-	release func() bool // of the watch over life
+	// noticesLoss says that packets which nobody acknowledges break the connection.
+	noticesLoss bool
+	conn        net.Conn // nil if there is none; by turn, as all below
+	reader      *bufio.Reader
+	release     func() bool // of the watch over life
 }
 
 // newLink does not connect: the first call does.
-func newLink(life context.Context, n *network, addr string, scale float64) *link {
-	return &link{addr: addr, network: n, scale: scale, life: life, turn: make(chan struct{}, 1)}
+func newLink(life context.Context, r *replication, addr string) *link {
+	return &link{
+		addr: addr, network: r.network, scale: r.scale, life: life, turn: make(chan struct{}, 1),
+		noticesLoss: r.version.atLeast(3, 10),
+	}
 }
 
 // take waits for the turn, at most d unless it is 0.
@@ -196,12 +208,9 @@ func (l *link) call(r request) (answer, error) {
 
 // exchange sends a request on the open connection and reads the answer.
 func (l *link) exchange(r request) (answer, error) {
-	err := l.conn.SetDeadline(time.Now().Add(l.scaled(timeouts[r.method])))
-	if err != nil {
-		return answer{}, fmt.Errorf("%w: %w", errBroken, err)
-	}
+	err := l.transmit(appendFrame(nil, r.pack()), time.Now().Add(l.scaled(timeouts[r.method])))
 	var b []byte
-	if _, err = l.conn.Write(appendFrame(nil, r.pack())); err == nil {
+	if err == nil {
 		b, err = readFrame(l.reader)
 	}
 	switch {
@@ -213,8 +222,61 @@ func (l *link) exchange(r request) (answer, error) {
 	return unpackAnswer(b)
 }
 
+var errLost = errors.New("nobody acknowledges what was sent")
+
+// transmit sends a call, and watches for the loss of its packets until an answer
+// begins. Our black holes are made by processes, for which the kernel
+// acknowledges everything: a dial tells what is one.
+func (l *link) transmit(b []byte, deadline time.Time) error {
+	first := time.Now().Add(l.scaled(unacknowledged))
+	watched := l.noticesLoss && first.Before(deadline)
+	if !watched {
+		first = deadline
+	}
+	if err := l.conn.SetDeadline(first); err != nil {
+		return err
+	}
+	n, err := l.conn.Write(b)
+	if err == nil && watched {
+		_, err = l.reader.Peek(1)
+	}
+	if !watched || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.Join(err, l.conn.SetDeadline(deadline))
+	}
+	if l.isLost() {
+		return errLost
+	}
+	if err := l.conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	_, err = l.conn.Write(b[n:])
+	return err
+}
+
+// isLost reports whether packets to the replica go unanswered.
+func (l *link) isLost() bool {
+	ctx, cancel := context.WithTimeout(l.life, probeTimeout)
+	defer cancel()
+	c, err := l.network.dial(ctx, l.addr)
+	if err == nil {
+		_ = c.Close() // it was a question
+		return false
+	}
+	return isTimeout(err)
+}
+
+// isTimeout reports whether a deadline passed, of a context or of a connection.
+func isTimeout(err error) bool {
+	var timed net.Error
+	return errors.As(err, &timed) && timed.Timeout()
+}
+
 // scaled is a time-out as the configuration wants it.
-func (l *link) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) * l.scale) }
+func (l *link) scaled(d time.Duration) time.Duration { return scaled(d, l.scale) }
+
+func scaled(d time.Duration, factor float64) time.Duration {
+	return time.Duration(float64(d) * factor)
+}
 
 // turnCall is call in a turn of its own, for which it waits.
 func (l *link) turnCall(r request) (answer, error) {

@@ -32,7 +32,10 @@ func RunT(t T, options ...func(*Config)) *Server {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	t.Cleanup(s.Crash)
+	t.Cleanup(func() {
+		s.Crash()
+		_ = s.occupy(nil) // closing cannot fail
+	})
 	return s
 }
 

@@ -17,9 +17,12 @@ type Server struct {
 	counts  counters
 
 	changing sync.Mutex // one start or end at a time
+	failing  sync.Mutex // one change of the faults at a time
 	mu       sync.Mutex
 	cfg      Config    // BoltPort is filled in by the first start
 	instance *instance // nil while no process runs
+	// occupants are on ports that a fault has taken.
+	occupants []net.Listener
 }
 
 // New checks the configuration; Start the server to use it.
@@ -42,9 +45,14 @@ func (s *Server) Start(ctx context.Context) error {
 		return fmt.Errorf("start memgraph at %s: %w", s.Addr(), errRunning)
 	}
 	s.reap()
-	s.mu.Lock()
-	cfg := s.cfg
-	s.mu.Unlock()
+	cfg := s.config()
+	f, err := s.Faults()
+	if err == nil {
+		err = s.occupy(f.OccupiedPorts)
+	}
+	if err != nil {
+		return fmt.Errorf("start memgraph: %w", err)
+	}
 	i, err := launch(ctx, cfg, s.network, &s.counts)
 	if err != nil {
 		return fmt.Errorf("start memgraph: %w", err)

@@ -56,6 +56,7 @@ func (s *session) run() {
 		if err != nil {
 			return
 		}
+		s.faults.pause(s.life)
 		m, err := bolt.ParseMessage(payload)
 		if err != nil || !s.handle(m) {
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"memgraph-controller/memgraph/memgraphtest/internal/graph"
 )
@@ -23,6 +24,10 @@ type storage struct {
 	// engine is held while a transaction begins and for a whole commit, with
 	// all that replication makes of it: then nothing else can begin.
 	engine sync.Mutex
+	access *access
+	// abort ends the process: Memgraph does not live on with a log that it cannot
+	// write. Source: Memgraph v3.12 utils/file.cpp, OutputFile.
+	abort func()
 
 	mu      sync.Mutex
 	uuid    string
@@ -41,8 +46,8 @@ type position struct {
 }
 
 // openStorage recovers the data in dir; without any it starts a new epoch.
-func openStorage(dir *directory, uuid string) (*storage, error) {
-	s := &storage{dir: dir, graph: graph.New(), uuid: uuid, epoch: newUUID(), clock: 1}
+func openStorage(dir *directory, uuid string, abort func()) (*storage, error) {
+	s := &storage{dir: dir, graph: graph.New(), access: newAccess(), abort: abort, uuid: uuid, epoch: newUUID(), clock: 1}
 	b, err := os.ReadFile(dir.file(snapshotFile))
 	if err == nil {
 		var snap snapshot
@@ -92,12 +97,28 @@ func (s *storage) replay(e entry) error {
 	return nil
 }
 
-// begin opens a transaction; it waits for a commit that is under way.
-func (s *storage) begin() *graph.Tx {
+// begin opens a transaction; it waits for a commit that is under way, and fails
+// where a snapshot of MAIN is being loaded.
+func (s *storage) begin() (*graph.Tx, error) {
+	if !s.access.share(accessTimeout) {
+		return nil, &failure{codeTransient, textNoAccess}
+	}
 	s.engine.Lock()
 	defer s.engine.Unlock()
 	s.tick()
-	return s.graph.Begin()
+	tx := s.graph.Begin()
+	tx.Ended = s.access.leave
+	return tx, nil
+}
+
+// append makes a commit durable; where the disk is full the process dies of it.
+func (s *storage) append(ts int64, packed []byte) error {
+	err := s.dir.room()
+	if err != nil {
+		s.abort()
+		return err
+	}
+	return s.log.append(ts, packed)
 }
 
 // tick is the next timestamp.
@@ -198,12 +219,19 @@ func (s *storage) keep(packed []byte, at reign, before int64) error {
 	return nil
 }
 
-// restore replaces all data by a snapshot that MAIN sent.
-func (s *storage) restore(packed []byte) error {
+var errNoAccess = errors.New("a transaction holds the storage")
+
+// restore replaces all data by a snapshot that MAIN sent; it waits for the end
+// of open transactions.
+func (s *storage) restore(packed []byte, wait time.Duration) error {
 	snap, err := unpackSnapshot(packed)
 	if err != nil {
 		return err
 	}
+	if !s.access.take(wait) {
+		return errNoAccess
+	}
+	defer s.access.giveBack()
 	s.engine.Lock()
 	defer s.engine.Unlock()
 	s.mu.Lock()

@@ -36,6 +36,7 @@ const (
 	textSystemQueries = "Multiple concurrent system queries are not supported."                                                                                                                                                  // [9925]
 	textWriteHere     = "Write queries are forbidden on the replica instance. Replica instances accept only read queries, while the main instance accepts read and write queries. Please retry your query on the main instance." // exceptions.hpp:522
 	textNotMain       = "Cannot commit because instance is not main anymore."                                                                                                                                                    // [10828]
+	textNoAccess      = "Cannot get shared access to the storage. Try stopping other parallel queries."                                                                                                                          // storage/v2/storage.hpp:60; a TransientError
 	textNoCommit      = "No current transaction to commit."                                                                                                                                                                      // [3916]
 	textNoRollback    = "No current transaction to rollback."                                                                                                                                                                    // [3940]
 	textNested        = "Nested transactions are not supported."                                                                                                                                                                 // [3894]
@@ -65,6 +66,7 @@ const (
 	nameExists     registerError = 1
 	endpointExists registerError = 2
 	diverged       registerError = 3 // called CONNECTION_FAILED there
+	notPersisted   registerError = 4
 	notAccepted    registerError = 5
 	noAccess       registerError = 6
 )

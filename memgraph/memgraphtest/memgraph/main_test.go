@@ -230,7 +230,16 @@ func TestFaultsOverTheSocket(t *testing.T) {
 	assert.ErrorContains(t, err, "refused")
 	require.NoError(t, p.control.SetNetwork(ctx, memgraphtest.Open))
 	p.must("CREATE (:N)")
-	assert.ErrorContains(t, p.control.SetNetwork(ctx, "slow"), "wanted open, refuse or blackhole")
+	assert.ErrorContains(t, p.control.SetNetwork(ctx, "slow"), `network mode "slow": wanted one of`)
+
+	require.NoError(t, p.control.SetFaults(ctx, memgraphtest.Faults{FullDisk: true, RecoveryTime: time.Millisecond}))
+	for range 2 { // they outlive the process
+		_, err = p.run("CREATE (:N)")
+		assert.Error(t, err)
+		require.Error(t, p.cmd.Wait())
+		p.launch()
+	}
+	require.NoError(t, p.control.SetFaults(ctx, memgraphtest.Faults{}))
 
 	require.NoError(t, p.control.CrashAt(ctx, memgraphtest.BeforeShipping))
 	_, err = p.run("CREATE (:N)")

@@ -98,6 +98,16 @@ func (s *Store) Len() int {
 	return len(t.Nodes(""))
 }
 
+// endLocked closes t.
+func (s *Store) endLocked(t *Tx) {
+	delete(s.open, t)
+	s.settleLocked(t)
+	if t.Ended != nil {
+		t.Ended()
+		t.Ended = nil
+	}
+}
+
 // addLocked lists a new node under its identity and labels.
 func (s *Store) addLocked(id int64, v *version) *Node {
 	n := &Node{ID: id, head: v}

@@ -11,6 +11,8 @@ type Tx struct {
 	store   *Store
 	start   int64
 	touched []*Node // in the order of the first write to each
+	// Ended is called when the transaction has ended, however it did.
+	Ended func()
 }
 
 // Nodes lists the nodes that t sees, by creation; those with label, if not "".
@@ -132,8 +134,7 @@ func (t *Tx) Commit() {
 	for _, n := range t.touched {
 		n.head.tx, n.head.ts = nil, s.clock
 	}
-	delete(s.open, t)
-	s.settleLocked(t)
+	s.endLocked(t)
 }
 
 // Rollback undoes t's writes.
@@ -144,6 +145,5 @@ func (t *Tx) Rollback() {
 	for _, n := range t.touched {
 		n.head = n.head.prev
 	}
-	delete(s.open, t)
-	s.settleLocked(t)
+	s.endLocked(t)
 }
