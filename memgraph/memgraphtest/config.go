@@ -15,6 +15,10 @@ const (
 	// DefaultPromotionPoll is how long a promotion waits at most for the poll of
 	// the replication server. Observed on 3.7.2 and 3.12.0.
 	DefaultPromotionPoll = 200 * time.Millisecond
+	// DefaultWorkers is one a processor where logins were observed to starve SHOW.
+	DefaultWorkers = 4
+	// DefaultSessionInactivity is bolt_session_inactivity_timeout of v3.7.
+	DefaultSessionInactivity = 30 * time.Minute
 )
 
 // Config of a Server. The zero value of a field means its default.
@@ -31,6 +35,12 @@ type Config struct {
 	User, Password string
 	// LoginTime is what checking a password costs; logins queue for it.
 	LoginTime time.Duration
+	// Workers is how many logins can keep other messages waiting.
+	Workers int
+	// SessionInactivity is after what silence a session ends, before 3.8.
+	SessionInactivity time.Duration
+	// CertFile and KeyFile have Bolt speak TLS, and nothing else.
+	CertFile, KeyFile string
 	// CheckFrequency is the period of the frequent heartbeat; none if negative.
 	CheckFrequency time.Duration
 	// SnapshotInterval is the period of snapshots; none if negative.
@@ -62,6 +72,8 @@ func completed(c Config) (Config, error) {
 	c.CheckFrequency = max(0, cmp.Or(c.CheckFrequency, DefaultCheckFrequency))
 	c.SnapshotInterval = max(0, cmp.Or(c.SnapshotInterval, DefaultSnapshotInterval))
 	c.PromotionPoll = max(0, cmp.Or(c.PromotionPoll, DefaultPromotionPoll))
+	c.Workers = cmp.Or(c.Workers, DefaultWorkers)
+	c.SessionInactivity = cmp.Or(c.SessionInactivity, DefaultSessionInactivity)
 	c.TimeoutScale = cmp.Or(c.TimeoutScale, 1)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	_, err := parseVersion(c.Version)

@@ -261,8 +261,12 @@ func TestDropIsSafe(t *testing.T) {
 		mode string
 		end  func(main, replica *node)
 	}{
-		"ready":                {"ASYNC", func(*node, *node) {}},
-		"dead":                 {"ASYNC", func(main, replica *node) { replica.Crash(); main.must("CREATE (:N)"); main.awaitStatus(replica, "invalid") }},
+		"ready": {"ASYNC", func(*node, *node) {}},
+		"dead": {"ASYNC", func(main, replica *node) {
+			replica.Crash()
+			main.must("CREATE (:N)")
+			main.awaitStatus(replica, "invalid")
+		}},
 		"dead and SYNC":        {"SYNC", func(_, replica *node) { replica.Crash() }},
 		"silent with all data": {"ASYNC", func(_, replica *node) { silence(t, replica) }},
 		"silent and SYNC": {"SYNC", func(main, replica *node) {

@@ -2,6 +2,7 @@ package memgraphtest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -24,7 +25,8 @@ type instance struct {
 	door    *door // nil until Bolt is open
 	// systemLock lets one statement change the system at a time.
 	systemLock chan struct{}
-	loginLock  sync.Mutex
+	desk       *desk
+	tls        *tls.Config // of Bolt; nil for plain text
 
 	life    context.Context // ends calls to replicas and what runs on its own
 	kill    context.CancelFunc
@@ -38,7 +40,10 @@ func launch(ctx context.Context, cfg Config, n *network, c *counters) (*instance
 	if err != nil {
 		return nil, err
 	}
-	i := &instance{cfg: cfg, version: v, network: n, runID: newUUID(), counts: c, systemLock: make(chan struct{}, 1)}
+	i := &instance{cfg: cfg, version: v, network: n, runID: newUUID(), counts: c, systemLock: make(chan struct{}, 1), desk: newDesk(cfg.Workers)}
+	if i.tls, err = serverTLS(cfg); err != nil {
+		return nil, err
+	}
 	i.life, i.kill = context.WithCancel(context.WithoutCancel(ctx))
 	set, err := readFaults(cfg.DataDirectory)
 	if err != nil {
@@ -101,7 +106,7 @@ func (i *instance) open() error {
 	if err := i.roles.restore(); err != nil {
 		return err
 	}
-	door, err := openDoor(i.network, i.roles.addressOf(int64(i.cfg.BoltPort)), func(c *conn) { newSession(i, c).run() })
+	door, err := openDoor(i.network, i.roles.addressOf(int64(i.cfg.BoltPort)), func(c *conn) { newSession(i, i.secured(c)).run() })
 	if err != nil {
 		return fmt.Errorf("start Bolt: %w", err)
 	}

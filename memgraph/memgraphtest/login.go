@@ -1,7 +1,10 @@
 package memgraphtest
 
 import (
+	"context"
 	"crypto/subtle"
+	"sync/atomic"
+	"time"
 )
 
 // authenticate checks what HELLO or LOGON brought. Without a user anybody may
@@ -24,11 +27,55 @@ func (s *session) authenticate(auth map[string]any) bool {
 	return subtle.ConstantTimeCompare([]byte(password), []byte(s.cfg.Password)) == 1
 }
 
+// hash takes the time that checking a password takes.
 func (s *session) hash() {
-	if s.cfg.LoginTime <= 0 {
+	if s.cfg.LoginTime > 0 {
+		s.desk.occupy(s.life, s.cfg.LoginTime)
+	}
+}
+
+// desk is the workers that obey clients. A login keeps one from its beginning to
+// its end, one login is served at a time, and who comes is served in that order:
+// so a storm of logins keeps sessions waiting that are open. Observed: with eight
+// clients that log in over and over SHOW REPLICATION ROLE takes a second.
+type desk struct {
+	seats  chan struct{}
+	logins atomic.Int32 // seated or waiting
+	clerk  chan struct{}
+}
+
+func newDesk(workers int) *desk {
+	return &desk{seats: make(chan struct{}, workers), clerk: make(chan struct{}, 1)}
+}
+
+// occupy takes a seat until the clerk has taken d.
+func (d *desk) occupy(ctx context.Context, took time.Duration) {
+	d.logins.Add(1)
+	defer d.logins.Add(-1)
+	if !enter(ctx, d.seats) {
 		return
 	}
-	s.loginLock.Lock()
-	defer s.loginLock.Unlock()
-	sleep(s.life, s.cfg.LoginTime)
+	defer func() { <-d.seats }()
+	if !enter(ctx, d.clerk) {
+		return
+	}
+	defer func() { <-d.clerk }()
+	sleep(ctx, took)
+}
+
+// visit waits for a seat while logins are about.
+func (d *desk) visit(ctx context.Context) {
+	if d.logins.Load() > 0 && enter(ctx, d.seats) {
+		<-d.seats
+	}
+}
+
+// enter takes a place; false if ctx ends first.
+func enter(ctx context.Context, places chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -2,6 +2,9 @@ package memgraphtest
 
 import (
 	"errors"
+	"net"
+	"slices"
+	"time"
 
 	"memgraph-controller/memgraph/bolt"
 )
@@ -28,7 +31,7 @@ const (
 // session is one Bolt connection. It belongs to one goroutine.
 type session struct {
 	*instance
-	conn     *conn
+	conn     net.Conn
 	reader   *bolt.Reader
 	out      []byte
 	protocol bolt.Version
@@ -38,7 +41,11 @@ type session struct {
 	result   *result      // what PULL takes from
 }
 
-func newSession(i *instance, c *conn) *session {
+// sessionVersions of Bolt are spoken by all versions, and 4.4 since 3.12.
+// Source: Memgraph v3.12 bolt/v1/constants.hpp:32; observed.
+var sessionVersions = []bolt.Version{{Major: 5, Minor: 2}, {Major: 4, Minor: 3}, {Major: 4, Minor: 1}, {Major: 4}, {Major: 1}}
+
+func newSession(i *instance, c net.Conn) *session {
 	return &session{instance: i, conn: c, reader: bolt.NewReader(c, maxMessage)}
 }
 
@@ -52,12 +59,11 @@ func (s *session) run() {
 		if s.reader.Buffered() == 0 && !s.flush() {
 			return
 		}
-		payload, err := s.reader.ReadMessage()
+		payload, err := s.read()
 		if err != nil {
 			return
 		}
-		s.faults.pause(s.life)
-		m, err := bolt.ParseMessage(payload)
+		m, err := s.parse(payload)
 		if err != nil || !s.handle(m) {
 			if err != nil {
 				s.violation()
@@ -66,6 +72,28 @@ func (s *session) run() {
 			return
 		}
 	}
+}
+
+// read waits for a message, before 3.8 not for ever, and then for a worker.
+func (s *session) read() ([]byte, error) {
+	if s.version.before(3, 8) {
+		if err := s.conn.SetDeadline(time.Now().Add(s.cfg.SessionInactivity)); err != nil {
+			return nil, err
+		}
+	}
+	payload, err := s.reader.ReadMessage()
+	if err == nil {
+		s.faults.pause(s.life)
+		s.desk.visit(s.life)
+	}
+	return payload, err
+}
+
+func (s *session) parse(payload []byte) (bolt.Message, error) {
+	if !s.protocol.AtLeast(4, 0) {
+		return bolt.ParseOldMessage(payload)
+	}
+	return bolt.ParseMessage(payload)
 }
 
 // quit undoes what is open.
@@ -77,7 +105,7 @@ func (s *session) quit() {
 // handshake chooses a version. Where there is none in common it answers with a
 // failure, as the real server does (observed), not with four zeros.
 func (s *session) handshake() bool {
-	offered := []bolt.Version{{Major: 5, Minor: 2}, {Major: 4, Minor: 3}}
+	offered := slices.Clone(sessionVersions)
 	if s.version.atLeast(3, 12) {
 		offered = append(offered, bolt.Version{Major: 4, Minor: 4})
 	}
@@ -199,7 +227,7 @@ func (s *session) logout() {
 // handleRoute answers as a build without enterprise code (observed); 3.7.2
 // hangs up on Bolt 4.3.
 func (s *session) handleRoute() bool {
-	if s.state != expectRun {
+	if s.state != expectRun || !s.protocol.AtLeast(4, 3) {
 		return s.violation()
 	}
 	if s.version.before(3, 8) && !s.protocol.AtLeast(5, 0) {

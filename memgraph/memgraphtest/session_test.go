@@ -37,6 +37,9 @@ func TestHandshake(t *testing.T) {
 		{"the Go driver's", s, []byte{0x60, 0x60, 0xB0, 0x17, 0, 8, 8, 5, 0, 2, 4, 4, 0, 0, 1, 4, 0, 0, 0, 3}, []byte{0, 0, 2, 5}},
 		{"a range of 4.x", s, []byte{0x60, 0x60, 0xB0, 0x17, 0, 2, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []byte{0, 0, 4, 4}},
 		{"a range of 4.x, 3.7.2", old, []byte{0x60, 0x60, 0xB0, 0x17, 0, 2, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []byte{0, 0, 3, 4}},
+		{"4.1 exactly", s, []byte{0x60, 0x60, 0xB0, 0x17, 0, 0, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []byte{0, 0, 1, 4}},
+		{"4.0 exactly", s, []byte{0x60, 0x60, 0xB0, 0x17, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []byte{0, 0, 0, 4}},
+		{"1 exactly", s, []byte{0x60, 0x60, 0xB0, 0x17, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []byte{0, 0, 0, 1}},
 		{"a manifest first", s, []byte{0x60, 0x60, 0xB0, 0x17, 0, 0, 1, 0xFF, 0, 8, 8, 5, 0, 2, 4, 4, 0, 0, 0, 3}, []byte{0, 0, 2, 5}},
 		{"only 5.1", s, []byte{0x60, 0x60, 0xB0, 0x17, 0, 0, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, nil},
 		{"HTTP", s, []byte("GET / HTTP/1.1\r\n\r\n\r\n"), nil},
@@ -63,7 +66,7 @@ func TestHandshake(t *testing.T) {
 
 func TestMessagesInOrder(t *testing.T) {
 	s := RunT(t)
-	for _, v := range []bolt.Version{v43, v44, v52} {
+	for _, v := range []bolt.Version{{Major: 4}, {Major: 4, Minor: 1}, v43, v44, v52} {
 		t.Run(v.String(), func(t *testing.T) {
 			w := login(t, s, v)
 			for _, m := range []bolt.Message{bolt.Run{Query: "UNWIND [1, 2, 3] AS x RETURN x"}, bolt.Pull{N: 1, QID: -1}, bolt.Discard{N: -1, QID: -1}} {
@@ -86,6 +89,11 @@ func TestMessagesInOrder(t *testing.T) {
 
 			assert.Equal(t, refusal(textNoCommit), w.ask(bolt.Commit{}))
 			assert.Equal(t, empty, w.ask(bolt.Reset{}))
+			if !v.AtLeast(4, 3) {
+				assert.Equal(t, protocolFailure, w.ask(bolt.Route{Bookmarks: []any{}}), "it came with 4.3")
+				assert.Nil(t, w.receive())
+				return
+			}
 			assert.Equal(t, bolt.Failure{Code: codeRoute, Message: textRoute}, w.ask(bolt.Route{Bookmarks: []any{}}))
 			assert.Equal(t, empty, w.ask(bolt.Reset{}))
 			w.send(bolt.Goodbye{})

@@ -9,6 +9,7 @@
 //	--listen-host       the address of all its ports: a pod's network namespace
 //	--memgraph-version  which Memgraph to be
 //	--control-socket    a unix socket for memgraphtest.Control
+//	--timeout-scale     a factor for the time-outs of replication, 1 by default
 //
 // SIGTERM and SIGINT end it as they end Memgraph, with status 0.
 package main

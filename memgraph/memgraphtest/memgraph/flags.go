@@ -53,7 +53,7 @@ strict-flag-check=true telemetry-enabled=false timezone=UTC
 const hidden = "also-log-to-stderr=false "
 
 // own is the stand-in's flags.
-const own = "listen-host=127.0.0.1 memgraph-version=" + memgraphtest.DefaultVersion + " control-socket="
+const own = "listen-host=127.0.0.1 memgraph-version=" + memgraphtest.DefaultVersion + " control-socket= timeout-scale=1"
 
 // table splits name=value words.
 func table(words string) map[string]string {
@@ -119,6 +119,11 @@ func configure(values map[string]string) (options, error) {
 			CheckFrequency:   r.seconds("replication-replica-check-frequency-sec"),
 			SnapshotInterval: r.seconds("storage-snapshot-interval-sec"),
 			SnapshotOnExit:   r.bool("storage-snapshot-on-exit"),
+			LoginTime:        r.loginTime("password-encryption-algorithm"),
+			Workers:          r.int("bolt-num-workers"),
+			CertFile:         values["bolt-cert-file"],
+			KeyFile:          values["bolt-key-file"],
+			TimeoutScale:     r.float("timeout-scale"),
 			WithoutLog:       !r.bool("storage-wal-enabled"),
 			ForgetRole:       !r.bool("replication-restore-state-on-startup"),
 			ForgetData:       !r.bool("data-recovery-on-startup"),
@@ -128,9 +133,7 @@ func configure(values map[string]string) (options, error) {
 	for name, standard := range table(known) {
 		o.Flags = append(o.Flags, memgraphtest.Flag{Name: strings.ReplaceAll(name, "-", "_"), Default: standard, Value: values[name]})
 	}
-	if values["bolt-cert-file"] != "" || values["bolt-key-file"] != "" {
-		r.err = errors.Join(r.err, errors.New("--bolt-cert-file: the stand-in does not speak TLS"))
-	}
+	o.SessionInactivity = time.Duration(r.int("bolt-session-inactivity-timeout")) * time.Second
 	if !o.WithoutLog && o.SnapshotInterval < 0 {
 		r.err = errors.Join(r.err, errors.New("--storage-wal-enabled needs --storage-snapshot-interval-sec above 0"))
 	}
@@ -162,6 +165,25 @@ func (r *reader) bool(name string) bool {
 	b, err := strconv.ParseBool(r.values[name])
 	r.note(name, err)
 	return b
+}
+
+func (r *reader) float(name string) float64 {
+	f, err := strconv.ParseFloat(r.values[name], 64)
+	r.note(name, err)
+	return f
+}
+
+// loginTime is what an algorithm costs. Observed on 3.7.2 and 3.12.0.
+func (r *reader) loginTime(name string) time.Duration {
+	switch algorithm := r.values[name]; algorithm {
+	case "bcrypt":
+		return 236 * time.Millisecond
+	case "sha256", "sha256-multiple":
+		return 700 * time.Microsecond
+	default:
+		r.note(name, fmt.Errorf("algorithm %q is not known", algorithm))
+		return 0
+	}
 }
 
 func (r *reader) note(name string, err error) {

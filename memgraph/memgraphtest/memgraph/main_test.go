@@ -78,7 +78,7 @@ func start(t *testing.T, args ...string) *process {
 	p := &process{t: t, dir: dir, port: memgraphtest.FreePort(t, "127.0.0.1"), ship: memgraphtest.FreePort(t, "127.0.0.1")}
 	socket := filepath.Join(dir, "control")
 	p.args = append([]string{"--data-directory", filepath.Join(dir, "data"), "--bolt_port=" + strconv.Itoa(p.port),
-		"--storage-wal-enabled=true", "--control-socket=" + socket}, args...)
+		"--storage-wal-enabled=true", "--control-socket=" + socket, "--password-encryption-algorithm=sha256-multiple"}, args...)
 	p.control = memgraphtest.NewControl(socket)
 	t.Cleanup(p.control.Close)
 	t.Cleanup(func() {
@@ -272,15 +272,17 @@ func TestFlags(t *testing.T) {
 	o.Flags = nil
 	assert.Equal(t, options{Config: memgraphtest.Config{
 		Version: memgraphtest.DefaultVersion, Host: "127.0.0.1", DataDirectory: "d", BoltPort: 1, CheckFrequency: -1,
-		SnapshotInterval: 5 * time.Minute, ForgetData: true,
+		SnapshotInterval: 5 * time.Minute, ForgetData: true, LoginTime: 236 * time.Millisecond, SessionInactivity: 30 * time.Minute,
+		TimeoutScale: 1,
 	}}, o)
 	for line, want := range map[string]string{
-		"--bolt-pport=1":                "unknown command line flag --bolt-pport",
-		"bolt-port=1":                   `"bolt-port=1" is not a flag`,
-		"--bolt-port":                   "flag --bolt-port lacks its value",
-		"--bolt-port=x":                 "flag --bolt-port: ",
-		"--storage-wal-enabled=perhaps": "flag --storage-wal-enabled: ",
-		"--bolt-cert-file=c":            "does not speak TLS",
+		"--bolt-pport=1":                        "unknown command line flag --bolt-pport",
+		"bolt-port=1":                           `"bolt-port=1" is not a flag`,
+		"--bolt-port":                           "flag --bolt-port lacks its value",
+		"--bolt-port=x":                         "flag --bolt-port: ",
+		"--storage-wal-enabled=perhaps":         "flag --storage-wal-enabled: ",
+		"--password-encryption-algorithm=rot13": `algorithm "rot13" is not known`,
+		"--timeout-scale=slow":                  "flag --timeout-scale: ",
 	} {
 		_, err := parse([]string{line})
 		assert.ErrorContains(t, err, want, line)
