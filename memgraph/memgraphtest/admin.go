@@ -163,6 +163,9 @@ func (s *session) showReplicas() ([][]any, error) {
 
 // createSnapshot makes a snapshot now, unless the newest one is as new.
 func (s *session) createSnapshot() ([][]any, error) {
+	if s.version.before(3, 7) && s.roles.role() == RoleReplica {
+		return nil, refuse(textSnapshotHere)
+	}
 	if err := s.storage.save(); err != nil {
 		return nil, err
 	}
@@ -230,13 +233,17 @@ func (s *session) showStorage() ([][]any, error) {
 			{"global_storage_mode", "IN_MEMORY_TRANSACTIONAL"},
 		}, nil
 	}
-	return [][]any{
-		{"name", "memgraph"}, {"database_uuid", s.storage.identity()}, {"vertex_count", int64(s.storage.graph.Len())},
+	rows := [][]any{{"name", "memgraph"}}
+	if s.version.atLeast(3, 5) {
+		rows = append(rows, []any{"database_uuid", s.storage.identity()})
+	}
+	return append(rows, [][]any{
+		{"vertex_count", int64(s.storage.graph.Len())},
 		{"edge_count", int64(0)}, {"average_degree", 0.0}, {"vm_max_map_count", int64(65530)}, {"memory_res", someMemory},
 		{"peak_memory_res", someMemory}, {"unreleased_delta_objects", int64(0)}, {"disk_usage", someMemory},
 		{"memory_tracked", someMemory}, {"allocation_limit", someMemory}, {"global_isolation_level", "SNAPSHOT_ISOLATION"},
 		{"session_isolation_level", ""}, {"next_session_isolation_level", ""}, {"storage_mode", "IN_MEMORY_TRANSACTIONAL"},
-	}, nil
+	}...), nil
 }
 
 // showDatabase exists since 3.11. Source: Memgraph v3.12

@@ -59,6 +59,8 @@ type client struct {
 	main    string // main_uuid under which it was registered
 	storage *storage
 	link    *link
+	// fromLast says that histories are searched from their end, as before 3.5.
+	fromLast bool
 	// tasks of the worker: a commit's answer, a check and a recovery at most.
 	tasks chan func()
 	stop  context.CancelFunc
@@ -76,8 +78,8 @@ func newClient(life context.Context, r *replication, reg Registration) *client {
 	ctx, stop := context.WithCancel(life)
 	return &client{
 		name: reg.Name, mode: reg.Mode, main: r.mainUUID(), storage: r.storage,
-		link:  newLink(ctx, r, reg.Address),
-		tasks: make(chan func(), 8), stop: stop, state: stateInvalid,
+		link:     newLink(ctx, r, reg.Address),
+		fromLast: r.version.before(3, 5), tasks: make(chan func(), 8), stop: stop, state: stateInvalid,
 	}
 }
 
@@ -206,7 +208,7 @@ func (c *client) check() {
 		return
 	case !a.ok: // another MAIN's
 		return
-	case branches(at, a):
+	case c.branches(at, a):
 		c.setState(stateDiverged)
 		return
 	}
@@ -229,13 +231,19 @@ func (c *client) check() {
 
 // branches is Memgraph's rule of divergence, taken literally: that it looks at
 // the first entry of an epoch that may stand there twice is its defect since
-// 3.5 (invariant 3). Source: Memgraph v3.12 replication_client.cpp:140-190.
-func branches(main position, replica answer) bool {
+// 3.5 (invariant 3). Source: Memgraph v3.12 replication_client.cpp:140-190, and
+// v2.21.0 :69.
+func (c *client) branches(main position, replica answer) bool {
 	if replica.epoch == main.epoch || replica.ldt == 0 {
 		return false
 	}
-	i := slices.IndexFunc(main.history, func(r reign) bool { return r.epoch == replica.epoch })
-	return i < 0 || main.history[i].ldt < replica.ldt
+	history := main.history
+	if c.fromLast {
+		history = slices.Clone(history)
+		slices.Reverse(history)
+	}
+	i := slices.IndexFunc(history, func(r reign) bool { return r.epoch == replica.epoch })
+	return i < 0 || history[i].ldt < replica.ldt
 }
 
 // recover sends what the replica lacks above ldt. It is ready afterwards unless

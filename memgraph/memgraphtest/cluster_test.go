@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var latest = version{major: 3, minor: 12}
+
 // node is a server with a session of the driver and the port on which it
 // replicates.
 type node struct {

@@ -23,7 +23,7 @@ const (
 
 // Config of a Server. The zero value of a field means its default.
 type Config struct {
-	// Version of Memgraph to be: 3.5.0 or later, or "next".
+	// Version of Memgraph to be: 3.4.0 or later, or "next".
 	Version string
 	// Host is the address on which all ports are opened; 127.0.0.1 if empty.
 	Host string

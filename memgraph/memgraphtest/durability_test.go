@@ -148,7 +148,7 @@ func TestConfigIsChecked(t *testing.T) {
 	for want, cfg := range map[string]Config{
 		"no data directory":  {},
 		`"2.0"`:              {Version: "2.0", DataDirectory: "x"},
-		"the oldest that is": {Version: "3.4.0", DataDirectory: "x"},
+		"the oldest that is": {Version: "3.3.0", DataDirectory: "x"},
 	} {
 		_, err := New(cfg)
 		assert.ErrorContains(t, err, want)

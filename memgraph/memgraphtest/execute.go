@@ -49,7 +49,7 @@ type result struct {
 // handleRun parses and checks a statement; effects come with PULL.
 func (s *session) handleRun(m bolt.Run) bool {
 	began := time.Now()
-	statement, err := cypher.Parse(m.Query)
+	statement, err := s.version.grammar().Parse(m.Query)
 	if err != nil {
 		return s.fail(err)
 	}

@@ -48,7 +48,7 @@ func TestSilentReplica(t *testing.T) {
 		"DROP REPLICA n1":              textDropBusy,
 		"SET REPLICATION ROLE TO MAIN": textSetMain,
 		fmt.Sprintf("SET REPLICATION ROLE TO REPLICA WITH PORT %d", main.port):  textSetReplica,
-		fmt.Sprintf("REGISTER REPLICA n2 ASYNC TO %q", third.replicationAddr()): textRegister("n2", noAccess),
+		fmt.Sprintf("REGISTER REPLICA n2 ASYNC TO %q", third.replicationAddr()): latest.textRegister("n2", noAccess),
 	} {
 		_, err := main.run(statement)
 		assert.Equal(t, text, textOf(t, err))
@@ -106,7 +106,7 @@ func TestRegisterStallsEverything(t *testing.T) {
 	began := time.Now()
 	session.must("SHOW REPLICATION ROLE")
 	assert.Greater(t, time.Since(began), 100*time.Millisecond)
-	assert.Equal(t, textRegister("n1", notAccepted), textOf(t, <-register))
+	assert.Equal(t, latest.textRegister("n1", notAccepted), textOf(t, <-register))
 }
 
 func TestOneSystemStatementAtATime(t *testing.T) {

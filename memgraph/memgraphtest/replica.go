@@ -145,7 +145,7 @@ func (s *replicationServer) answer(r request) answer {
 		s.storage.align(r.database)
 		return answer{ok: true}
 	case heartbeat:
-		return s.storage.standing()
+		return s.standing()
 	}
 	return s.change(r)
 }
@@ -208,10 +208,10 @@ func (s *replicationServer) prepare(r request) bool {
 }
 
 // finalize ends the second phase. Without the transaction it answers success
-// all the same, which is Memgraph's defect up to 3.12.
+// all the same, which is Memgraph's defect up to 3.12 (pull request 4884).
 func (s *replicationServer) finalize(r request) bool {
 	if s.prepared == nil || s.pending.ts != r.ts {
-		return true
+		return s.version.before(3, 13)
 	}
 	if !r.commit {
 		s.abortPrepared()
@@ -273,11 +273,15 @@ func (s *storage) take(e entry, packed []byte) error {
 	return nil
 }
 
-// standing is where this replica got, and in which epoch it got there. Source:
-// Memgraph v3.12 replication_handlers.cpp:413-421.
-func (s *storage) standing() answer {
-	at := s.position()
+// standing is where this replica got, and in which epoch it got there; before
+// 3.5 that is the present one. Source: Memgraph v3.12
+// replication_handlers.cpp:413-421.
+func (s *replicationServer) standing() answer {
+	at := s.storage.position()
 	a := answer{ok: true, ldt: at.ldt, epoch: at.epoch}
+	if s.version.before(3, 5) {
+		return a
+	}
 	if n := len(at.history); n > 0 && at.history[n-1].ldt == at.ldt {
 		a.epoch = at.history[n-1].epoch
 	}

@@ -220,7 +220,7 @@ func (r *replication) setReplica(port int64) error {
 // Source: Memgraph v3.12 replication_handler.hpp:239-349.
 func (r *replication) register(reg Registration) error {
 	if !r.lock.TryLock() {
-		return refuse("%s", textRegister(reg.Name, noAccess))
+		return refuse("%s", r.version.textRegister(reg.Name, noAccess))
 	}
 	defer r.lock.Unlock()
 	m := &member{Registration: reg}
@@ -231,14 +231,14 @@ func (r *replication) register(reg Registration) error {
 	a, err := c.link.turnCall(request{method: swapMainUUID, main: c.main})
 	if err != nil || !a.ok {
 		c.close()
-		return refuse("%s", textRegister(reg.Name, notAccepted))
+		return refuse("%s", r.version.textRegister(reg.Name, notAccepted))
 	}
 	// Whether the replica aligns its database is not looked at.
 	_, _ = c.link.turnCall(request{method: systemRecovery, main: c.main, database: r.storage.identity()})
 	c.check()
 	if c.is(stateDiverged) {
 		c.close()
-		return refuse("%s", textRegister(reg.Name, diverged))
+		return refuse("%s", r.version.textRegister(reg.Name, diverged))
 	}
 	r.mu.Lock()
 	m.client = c
@@ -261,12 +261,12 @@ func (r *replication) admit(m *member) error {
 	case !main:
 		return refuse(textRegisterHere)
 	case name:
-		return refuse("%s", textRegister(m.Name, nameExists))
+		return refuse("%s", r.version.textRegister(m.Name, nameExists))
 	case address:
-		return refuse("%s", textRegister(m.Name, endpointExists))
+		return refuse("%s", r.version.textRegister(m.Name, endpointExists))
 	}
 	if r.update(func(*identity) {}) != nil {
-		return refuse("%s", textRegister(m.Name, notPersisted))
+		return refuse("%s", r.version.textRegister(m.Name, notPersisted))
 	}
 	return nil
 }

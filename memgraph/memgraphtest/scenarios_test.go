@@ -235,16 +235,19 @@ func TestEmptyMainRegistersData(t *testing.T) {
 // A replica that was killed, came back, got more commits and is promoted
 // refuses identical peers (invariant 3); a restart of its process heals that.
 func TestFalseDivergence(t *testing.T) {
+	kill := func(n *node) { n.Crash() }
 	for name, c := range map[string]struct {
+		version  string
 		stop     func(*node)
 		diverges bool
 	}{
-		"killed":                          {func(n *node) { n.Crash() }, true},
-		"stopped with a snapshot on exit": {func(n *node) { n.Terminate() }, false},
-		"never restarted":                 {nil, false},
+		"killed":                          {"3.12.0", kill, true},
+		"stopped with a snapshot on exit": {"3.12.0", func(n *node) { n.Terminate() }, false},
+		"never restarted":                 {"3.12.0", nil, false},
+		"killed, before 3.5":              {"3.4.0", kill, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			nodes := newNodes(t, 3, func(c *Config) { c.SnapshotOnExit = true })
+			nodes := newNodes(t, 3, func(cfg *Config) { cfg.Version, cfg.SnapshotOnExit = c.version, true })
 			main, partner, third := nodes[0], nodes[1], nodes[2]
 			main.join(partner, "SYNC")
 			main.join(third, "SYNC")

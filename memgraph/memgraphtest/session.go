@@ -3,7 +3,6 @@ package memgraphtest
 import (
 	"errors"
 	"net"
-	"slices"
 	"time"
 
 	"memgraph-controller/memgraph/bolt"
@@ -41,9 +40,15 @@ type session struct {
 	result   *result      // what PULL takes from
 }
 
-// sessionVersions of Bolt are spoken by all versions, and 4.4 since 3.12.
-// Source: Memgraph v3.12 bolt/v1/constants.hpp:32; observed.
-var sessionVersions = []bolt.Version{{Major: 5, Minor: 2}, {Major: 4, Minor: 3}, {Major: 4, Minor: 1}, {Major: 4}, {Major: 1}}
+// offers are the versions of Bolt that a version speaks. Source: Memgraph v3.12
+// bolt/v1/constants.hpp:32; observed.
+func offers(v version) []bolt.Version {
+	list := []bolt.Version{{Major: 5, Minor: 2}, {Major: 4, Minor: 3}, {Major: 4, Minor: 1}, {Major: 4}, {Major: 1}}
+	if v.atLeast(3, 12) {
+		list = append(list, bolt.Version{Major: 4, Minor: 4})
+	}
+	return list
+}
 
 func newSession(i *instance, c net.Conn) *session {
 	return &session{instance: i, conn: c, reader: bolt.NewReader(c, maxMessage)}
@@ -105,15 +110,11 @@ func (s *session) quit() {
 // handshake chooses a version. Where there is none in common it answers with a
 // failure, as the real server does (observed), not with four zeros.
 func (s *session) handshake() bool {
-	offered := slices.Clone(sessionVersions)
-	if s.version.atLeast(3, 12) {
-		offered = append(offered, bolt.Version{Major: 4, Minor: 4})
-	}
 	proposals, err := bolt.ReadHandshake(s.conn)
 	if err != nil && !errors.Is(err, bolt.ErrNotBolt) {
 		return false
 	}
-	v, ok := proposals.Choose(offered)
+	v, ok := proposals.Choose(offers(s.version))
 	if !ok {
 		s.violation()
 		s.flush()

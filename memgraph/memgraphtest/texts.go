@@ -36,6 +36,7 @@ const (
 	textSystemQueries = "Multiple concurrent system queries are not supported."                                                                                                                                                  // [9925]
 	textWriteHere     = "Write queries are forbidden on the replica instance. Replica instances accept only read queries, while the main instance accepts read and write queries. Please retry your query on the main instance." // exceptions.hpp:522
 	textNotMain       = "Cannot commit because instance is not main anymore."                                                                                                                                                    // [10828]
+	textSnapshotHere  = "Failed to create a snapshot. Replica instances are not allowed to create them."                                                                                                                         // before 3.7
 	textNoAccess      = "Cannot get shared access to the storage. Try stopping other parallel queries."                                                                                                                          // storage/v2/storage.hpp:60; a TransientError
 	textNoCommit      = "No current transaction to commit."                                                                                                                                                                      // [3916]
 	textNoRollback    = "No current transaction to rollback."                                                                                                                                                                    // [3940]
@@ -71,7 +72,11 @@ const (
 	noAccess       registerError = 6
 )
 
-func textRegister(name string, n registerError) string {
+// textRegister has no number before 3.5.
+func (v version) textRegister(name string, n registerError) string {
+	if v.before(3, 5) {
+		return fmt.Sprintf("Couldn't register replica %s.", name)
+	}
 	return fmt.Sprintf("Couldn't register replica %s. Error: %d", name, n) // [492]
 }
 

@@ -8,11 +8,12 @@ import (
 // parser reads a query in one pass: expressions and clauses become functions
 // over a row while they are read.
 type parser struct {
-	query  string
-	tokens []token
-	at     int
-	far    int // the furthest token that did not fit
-	depth  int
+	grammar Grammar
+	query   string
+	tokens  []token
+	at      int
+	far     int // the furthest token that did not fit
+	depth   int
 
 	scope  map[string]int // variable: its place in the row
 	slots  int

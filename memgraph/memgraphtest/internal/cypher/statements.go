@@ -37,8 +37,7 @@ type (
 // licence; longer ones come before their beginnings.
 var (
 	topics = [][]string{
-		{"VERSION"}, {"BUILD", "INFO"}, {"CONFIG"}, {"SNAPSHOTS"},
-		{"STORAGE", "INFO", "ON", "CURRENT", "DATABASE"}, {"STORAGE", "INFO"},
+		{"VERSION"}, {"BUILD", "INFO"}, {"CONFIG"}, {"SNAPSHOTS"}, {"STORAGE", "INFO"},
 	}
 	licensed = [][]string{
 		{"DATABASES"}, {"DATABASE"}, {"INSTANCES"}, {"INSTANCE"},
@@ -46,10 +45,22 @@ var (
 	}
 )
 
+// Grammar is the language of a version; the zero value is the newest one's.
+type Grammar struct {
+	// WithoutStrictSync is of versions before 3.5.
+	WithoutStrictSync bool
+	// WithoutDatabaseInfo is of versions before 3.11, which do not know SHOW
+	// STORAGE INFO ON CURRENT DATABASE.
+	WithoutDatabaseInfo bool
+}
+
+// Parse reads one statement in the newest grammar.
+func Parse(query string) (Statement, error) { return Grammar{}.Parse(query) }
+
 // Parse reads one statement, which may end in a semicolon. It returns an *Error
 // as the server sends it at RUN.
-func Parse(query string) (Statement, error) {
-	p := &parser{query: query, tokens: lex(query), scope: map[string]int{}}
+func (g Grammar) Parse(query string) (Statement, error) {
+	p := &parser{grammar: g, query: query, tokens: lex(query), scope: map[string]int{}}
 	s, err := p.statement()
 	if err != nil {
 		return nil, err
@@ -91,6 +102,8 @@ func (p *parser) show() (Statement, error) {
 		return ShowRole{}, nil
 	case p.accept("REPLICAS"):
 		return ShowReplicas{}, nil
+	case !p.grammar.WithoutDatabaseInfo && p.accept("STORAGE", "INFO", "ON", "CURRENT", "DATABASE"):
+		return Show{Topic: "STORAGE INFO ON CURRENT DATABASE"}, nil
 	}
 	for _, words := range topics {
 		start := p.peek().start
@@ -144,7 +157,11 @@ func (p *parser) register() (Statement, error) {
 		return nil, err
 	}
 	r := Register{Name: name}
-	for _, mode := range []string{"sync", "async", "strict_sync"} {
+	modes := []string{"sync", "async", "strict_sync"}
+	if p.grammar.WithoutStrictSync {
+		modes = modes[:2]
+	}
+	for _, mode := range modes {
 		if p.accept(mode) {
 			r.Mode = mode
 		}
