@@ -76,12 +76,12 @@ func (r roles) SealEpoch(ctx context.Context, addr string) error {
 	return r.c.deps.Roles.SealEpoch(ctx, addr)
 }
 
-// Follow registers replica on main as async.
-func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod) error {
+// Follow registers replica on main, if it answers.
+func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod, mode memgraph.SyncMode) error {
 	if err := e.Answers(ctx, replica); err != nil {
 		return err
 	}
-	return e.Register(ctx, main, replica, memgraph.Async)
+	return e.Register(ctx, main, replica, mode)
 }
 
 // Demote makes pod a replica. If MAIN lists it already, that is from before it
@@ -94,13 +94,29 @@ func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
 	return nil
 }
 
-// Drop unregisters a replica of main.
+// Drop unregisters a replica of main, unless main is sending it anything at this
+// moment: an async replica goes in and out of recovery under load, and DROP of one
+// that recovers kills MAIN (observed on 3.7.2 and 3.12.0).
 func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) error {
 	if err := e.authority(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	listed, err := e.c.deps.Asker.Replicas(ctx, main.Addr())
+	if err != nil {
+		return err
+	}
+	for _, r := range listed {
+		if r.Name == replica && (r.Status == memgraph.StatusRecovery || r.Status == memgraph.StatusReplicating) {
+			return fmt.Errorf("drop %s: %w: it is %s", replica, errNotQuiet, r.Status)
+		}
+	}
 	return e.c.deps.Registrations.Drop(ctx, main.Addr(), replica)
 }
+
+// errNotQuiet says that a step is to be tried again in a moment.
+var errNotQuiet = errors.New("replica is not quiet")
 
 // Register has main take pod as its replica. What a refused registration leaves
 // behind is dropped, and a pod that has diverged is noted as such: only other

@@ -92,11 +92,29 @@ func (c *Controller) inquire(ctx context.Context, p memgraph.Pod) error {
 func (c *Controller) list(ctx context.Context, main memgraph.Pod) error {
 	asked := time.Now()
 	s := sample{c: c, pod: main, runID: c.seen.of(main.UID).RunID}
+	defer c.noteNear(main)
 	return take(ctx, s, c.deps.Asker.Replicas, func(i *memgraph.Instance, r []memgraph.Replica) {
 		if !asked.Before(i.ReplicasAsked) {
 			i.Replicas, i.ReplicasAsked, i.ReplicasAt = r, asked, time.Now()
 		}
 	})
+}
+
+// noteNear keeps with each replica what the recorded MAIN said of it: it is needed
+// when MAIN, and what it said, are gone. A process that was not known yet when MAIN
+// was asked may not be the one that was meant.
+func (c *Controller) noteNear(main memgraph.Pod) {
+	s := c.snapshot(c.record.latest())
+	main.Instance = c.seen.of(main.UID)
+	if !main.Is(s.Topology.Main) {
+		return
+	}
+	asked := main.Instance.ReplicasAsked
+	for _, p := range s.Pods {
+		if r, listed := s.Registration(main, p); listed && r.Near() && p.Instance.Since.Before(asked) {
+			c.seen.update(p.UID, p.Instance.RunID, func(i *memgraph.Instance) { i.NearAt = asked })
+		}
+	}
 }
 
 // sample is what a question is asked about: a process in a pod.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 
 	"memgraph-controller/memgraph"
@@ -123,7 +124,6 @@ func TestByNameARegistrationOutlivesTheAddress(t *testing.T) {
 		defer stop()
 		l.settled()
 		assert.Equal(t, []string{
-			"register mg_1 async mg-1.mg.ns.svc:10000 on 10.0.0.0:7687",
 			"register mg_1 strict_sync mg-1.mg.ns.svc:10000 on 10.0.0.0:7687",
 			"register mg_2 async mg-2.mg.ns.svc:10000 on 10.0.0.0:7687",
 		}, slices.Sorted(slices.Values(l.fleet.statements("register"))))
@@ -164,6 +164,8 @@ func TestALaterListIsNotHiddenByAnEarlierOne(t *testing.T) {
 	cs, _ := newClientset()
 	f := newFleet(1)
 	c := newController(t, "a", cs, f)
+	_, err := c.informers()
+	require.NoError(t, err)
 	main := memgraph.Pod{Name: "mg-0", UID: "uid-0", IP: "10.0.0.0"}
 	assert.NoError(t, c.identify(t.Context(), f, main, time.Second))
 	asked := time.Now().Add(time.Second) // by another worker, and answered at once
@@ -202,4 +204,42 @@ func TestAPodThatIsNotFitIsNotAsked(t *testing.T) {
 		synctest.Wait()
 		assert.Greater(t, asked(), before)
 	})
+}
+
+// DROP of an async replica under load can kill MAIN: whoever is known to have
+// nothing to catch up on is the new MAIN's partner from its first registration.
+func TestAFailoverNeedsNoDrop(t *testing.T) {
+	inLab(t, func(l *lab) {
+		for i := range 3 {
+			l.fleet.with(i, func(in *instance) { in.vertices = 9 })
+		}
+		l.fleet.with(1, func(i *instance) { i.id.Role = memgraph.RoleReplica })
+		l.fleet.with(2, func(i *instance) { i.id.Role = memgraph.RoleReplica })
+		_, stop := l.start("a")
+		defer stop()
+		l.settled()
+		before := len(l.fleet.statements("drop"))
+		l.lose(0)
+		l.within(50*time.Millisecond, "a protected MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" && t.InSync })
+		assert.Len(t, l.fleet.statements("drop"), before)
+		assert.Equal(t, []string{"register mg_2 strict_sync 10.0.0.2:10000 on 10.0.0.1:7687"}, l.fleet.statements("on 10.0.0.1"))
+	})
+}
+
+func TestWhatMainIsSendingToIsNotDropped(t *testing.T) {
+	for status, dropped := range map[memgraph.ReplicaStatus]bool{
+		memgraph.StatusNone: true, memgraph.StatusReady: true, memgraph.StatusInvalid: true,
+		memgraph.StatusReplicating: false, memgraph.StatusRecovery: false,
+	} {
+		cs, _ := newClientset()
+		f := newFleet(1)
+		c := newController(t, "a", cs, f)
+		f.with(0, func(i *instance) { i.replicas = []memgraph.Replica{{Name: "mg_1", Status: status}} })
+		err := effects{c: c, authority: func() error { return nil }}.Drop(t.Context(), memgraph.Pod{IP: "10.0.0.0"}, "mg_1")
+		assert.Equal(t, dropped, err == nil, status)
+		assert.Equal(t, dropped, len(f.statements("drop")) == 1, status)
+		if !dropped {
+			assert.ErrorIs(t, err, errNotQuiet, status)
+		}
+	}
 }

@@ -75,7 +75,7 @@ func TestWithoutAuthorityNothingIsChanged(t *testing.T) {
 		"promote":  func() error { return roles{stale}.Promote(t.Context(), pods[1].Addr()) },
 		"demote":   func() error { return roles{stale}.Demote(t.Context(), pods[1].Addr()) },
 		"seal":     func() error { return roles{stale}.SealEpoch(t.Context(), pods[1].Addr()) },
-		"follow":   func() error { return stale.Follow(t.Context(), pods[0], pods[1]) },
+		"follow":   func() error { return stale.Follow(t.Context(), pods[0], pods[1], memgraph.Async) },
 		"rejoin":   func() error { return stale.Demote(t.Context(), pods[1]) },
 		"register": func() error { return stale.Register(t.Context(), pods[0], pods[1], memgraph.Async) },
 		"drop":     func() error { return stale.Drop(t.Context(), pods[0], "mg_1") },

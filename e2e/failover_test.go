@@ -115,7 +115,9 @@ func (r *run) round(ctx context.Context, f failure) {
 	r.recover(ctx)
 	for _, w := range r.writers {
 		gap := w.Gap(begun).Length()
-		assert.Less(r.t, gap, maxGap, "%s, generation %d", w.name, sight.Generation)
+		if !assert.Less(r.t, gap, maxGap, "%s, generation %d, since %v", w.name, sight.Generation, w.Gap(begun)) {
+			r.t.Log(logs())
+		}
 		r.gap = append(r.gap, gap)
 	}
 	changes, err := lab.History(ctx)

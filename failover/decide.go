@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"memgraph-controller/memgraph"
@@ -294,7 +295,23 @@ func change(s memgraph.Snapshot, kind Kind, p memgraph.Pod, why string) Plan {
 		next.Phase = memgraph.Switching
 	}
 	next.Pending = &memgraph.Pending{From: from, Kind: string(kind), Reason: why, Started: s.Now}
+	if partner, ok := nextPartner(s, p, from); ok {
+		next.Partner = partner.Member()
+	}
+	s.Topology = next
 	return Plan{Kind: kind, Reason: why, Record: next, Promote: &p, Register: followers(s, p, from)}
+}
+
+// nextPartner is the replica that protects the new MAIN from the start: the first
+// that follows and has nothing to catch up on. Who has is left to be registered
+// and to become partner later.
+func nextPartner(s memgraph.Snapshot, main memgraph.Pod, old memgraph.Member) (memgraph.Pod, bool) {
+	for _, p := range s.Pods {
+		if _, known := memgraph.PartnerMode(main, p); known && follows(main, p, old) && s.CatchesUp(main, p) {
+			return p, true
+		}
+	}
+	return memgraph.Pod{}, false
 }
 
 // recordOnly is a plan whose whole effect is the record. A change of MAIN goes
@@ -309,15 +326,25 @@ func recordOnly(s memgraph.Snapshot, kind Kind, next memgraph.Topology, why stri
 	return plan
 }
 
-// followers are the pods that a new MAIN can take over at once: replicas that
-// answer, without the old MAIN's process and whoever is about to end, and none
-// with data that MAIN has not.
-func followers(s memgraph.Snapshot, main memgraph.Pod, old memgraph.Member) []memgraph.Pod {
-	var out []memgraph.Pod
+// followers are the pods that a new MAIN takes over at once, its partner first.
+func followers(s memgraph.Snapshot, main memgraph.Pod, old memgraph.Member) []Follower {
+	var out []Follower
 	for _, p := range s.Pods {
-		if p.Index != main.Index && p.UID != old.UID && p.Fit() && p.Answers(memgraph.RoleReplica) && !memgraph.WouldEmpty(main, p) {
-			out = append(out, p)
+		if !follows(main, p, old) {
+			continue
+		}
+		f := Follower{Pod: p, Mode: s.FirstMode(main, p)}
+		if f.Mode.Synchronous() {
+			out = slices.Insert(out, 0, f)
+		} else {
+			out = append(out, f)
 		}
 	}
 	return out
+}
+
+// follows holds for a replica that answers and is well, is not the old MAIN's
+// process, and holds no data that MAIN has not.
+func follows(main, p memgraph.Pod, old memgraph.Member) bool {
+	return p.Index != main.Index && p.UID != old.UID && p.Fit() && p.Answers(memgraph.RoleReplica) && !memgraph.WouldEmpty(main, p)
 }

@@ -251,7 +251,7 @@ func TestAHandoverDemotesTheLivingMainAndTakesItsReplicas(t *testing.T) {
 	assert.Equal(t, "mg-0", p.Demote.Name)
 	assert.Equal(t, "mg-1", p.Promote.Name)
 	require.Len(t, p.Register, 1)
-	assert.Equal(t, "mg-2", p.Register[0].Name)
+	assert.Equal(t, "mg-2", p.Register[0].Pod.Name)
 	assert.Equal(t, "mg-0", p.Record.Pending.From.Pod)
 }
 
@@ -316,6 +316,37 @@ func TestAnAdoptedPartnerIsInStep(t *testing.T) {
 	assert.Empty(t, adopted(listed(1, func(r *memgraph.Replica) { r.Status = memgraph.StatusRecovery })))
 	assert.Empty(t, adopted(listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Async })))
 	assert.Empty(t, adopted(role(1, memgraph.RoleMain), vertices(1, 0), listing(1)), "a MAIN follows nobody")
+}
+
+// The new MAIN's partner is named with it, if it has nothing to catch up on: it
+// is registered synchronously at once, and never by way of async.
+func TestANewMainBeginsWithAPartnerThatIsNear(t *testing.T) {
+	for name, c := range map[string]struct {
+		edits   []edit
+		partner string
+		mode    memgraph.SyncMode
+	}{
+		"lately in step":              {nil, "mg-2", memgraph.StrictSync},
+		"of a version without strict": {[]edit{instance(2, func(in *memgraph.Instance) { in.Version = memgraph.Version{Major: 3, Minor: 5} })}, "mg-2", memgraph.Sync},
+		"of an unknown version":       {[]edit{instance(2, func(in *memgraph.Instance) { in.Version = memgraph.Version{} })}, "", memgraph.Async},
+		"in step long ago":            {[]edit{instance(2, func(in *memgraph.Instance) { in.NearAt = now.Add(-time.Minute) })}, "", memgraph.Async},
+		"never in step":               {[]edit{instance(2, func(in *memgraph.Instance) { in.NearAt = time.Time{} })}, "", memgraph.Async},
+		"was wiped":                   {[]edit{instance(2, func(in *memgraph.Instance) { in.Rejoin = true })}, "", memgraph.Async},
+		"empty":                       {[]edit{vertices(2, 0)}, "", memgraph.Async},
+		"empty, as is MAIN":           {[]edit{vertices(2, 0), vertices(1, 0)}, "mg-2", memgraph.StrictSync},
+		"not known what it holds":     {[]edit{vertices(1, 0), vertices(2, 0), instance(1, func(in *memgraph.Instance) { in.StorageAt = time.Time{} })}, "", ""},
+	} {
+		p := Decide(healthy(append(c.edits, gone(0))...))
+		require.Equal(t, Failover, p.Kind, name)
+		assert.Equal(t, c.partner, p.Record.Partner.Pod, name)
+		assert.False(t, p.Record.InSync, name)
+		if c.mode == "" {
+			assert.Empty(t, p.Register, name)
+			continue
+		}
+		require.Len(t, p.Register, 1, name)
+		assert.Equal(t, c.mode, p.Register[0].Mode, name)
+	}
 }
 
 // checkPlan asserts what holds for every plan: the package's invariants.

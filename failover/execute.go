@@ -42,9 +42,9 @@ type Roles interface {
 	SealEpoch(ctx context.Context, addr string) error
 }
 
-// Registrar makes replica follow main, asynchronously, having asked it first.
+// Registrar makes replica follow main, having asked it first.
 type Registrar interface {
-	Follow(ctx context.Context, main, replica memgraph.Pod) error
+	Follow(ctx context.Context, main, replica memgraph.Pod, mode memgraph.SyncMode) error
 }
 
 // Effects is all that a plan acts through.
@@ -156,7 +156,7 @@ func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 	r.miss(within(ctx, registerTimeout, func(ctx context.Context) error {
 		var errs []error
 		for _, follower := range p.Register {
-			errs = append(errs, e.Registrar.Follow(ctx, *p.Promote, follower))
+			errs = append(errs, e.Registrar.Follow(ctx, *p.Promote, follower.Pod, follower.Mode))
 		}
 		return errors.Join(errs...)
 	}))

@@ -88,8 +88,8 @@ func (w *world) SealEpoch(ctx context.Context, addr string) error {
 	return err
 }
 
-func (w *world) Follow(ctx context.Context, main, replica memgraph.Pod) error {
-	_, err := w.effect(ctx, "register %s on %s", replica.Name, main.Name)
+func (w *world) Follow(ctx context.Context, main, replica memgraph.Pod, mode memgraph.SyncMode) error {
+	_, err := w.effect(ctx, "register %s on %s %s", replica.Name, main.Name, mode)
 	return err
 }
 
@@ -105,7 +105,7 @@ func TestAFailoverGoesInItsOneSafeOrder(t *testing.T) {
 	_, r, err := w.execute(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{
-		"put 8 FailingOver mg-1", "promote mg-1", "seal 10.0.0.1:7687", "register mg-2 on mg-1", "put 8 Stable mg-1",
+		"put 8 FailingOver mg-1", "promote mg-1", "seal 10.0.0.1:7687", "register mg-2 on mg-1 strict_sync", "put 8 Stable mg-1",
 	}, w.log)
 	for _, stage := range []string{StageQueued, StageDecided, StageRecorded, StagePromoted, StageSealed, StageRegistered} {
 		assert.Contains(t, r.Stages, stage)
@@ -121,7 +121,7 @@ func TestAHandoverDemotesBeforeItPromotes(t *testing.T) {
 	_, _, err := w.execute(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{
-		"put 8 Switching mg-1", "demote mg-0", "promote mg-1", "seal 10.0.0.1:7687", "register mg-2 on mg-1", "put 8 Stable mg-1",
+		"put 8 Switching mg-1", "demote mg-0", "promote mg-1", "seal 10.0.0.1:7687", "register mg-2 on mg-1 strict_sync", "put 8 Stable mg-1",
 	}, w.log)
 }
 

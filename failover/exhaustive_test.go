@@ -159,6 +159,8 @@ func power(base, exponent int) int {
 //  7. Who holds no data is not made MAIN beside one that does, unless it is the
 //     recorded database that simply is empty.
 //  8. Nobody is registered who may hold what MAIN does not.
+//  9. Who is registered synchronously is the partner, and has nothing to catch up
+//     on: it is neither diverged nor empty beside data, and has lost none.
 func safe(s memgraph.Snapshot, p Plan) error {
 	if p.Reason == "" {
 		return fmt.Errorf("1: no reason")
@@ -249,8 +251,13 @@ func safeData(s memgraph.Snapshot, p Plan) error {
 		return fmt.Errorf("7: %s is empty", next.Name)
 	}
 	for _, follower := range p.Register {
-		if follower.Index == p.Promote.Index || !follower.Fit() || memgraph.WouldEmpty(*p.Promote, follower) {
-			return fmt.Errorf("8: %s is registered", follower.Name)
+		pod := follower.Pod
+		if pod.Index == p.Promote.Index || !pod.Fit() || memgraph.WouldEmpty(*p.Promote, pod) {
+			return fmt.Errorf("8: %s is registered", pod.Name)
+		}
+		lacksData := pod.Instance.Storage.Vertices == 0 && p.Promote.Instance.Storage.Vertices > 0
+		if follower.Mode.Synchronous() && (pod.UID != p.Record.Partner.UID || pod.Instance.Diverged || pod.Instance.Rejoin || lacksData) {
+			return fmt.Errorf("9: %s is registered %s", pod.Name, follower.Mode)
 		}
 	}
 	return nil

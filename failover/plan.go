@@ -57,10 +57,16 @@ type Plan struct {
 	// Promote is the pod to make MAIN.
 	Promote *memgraph.Pod
 	// Register are the replicas for the new MAIN to take over: the fence.
-	Register []memgraph.Pod
+	Register []Follower
 	// Seen is when the event that led to this plan was received, Taken when it
 	// left its queue.
 	Seen, Taken time.Time
+}
+
+// Follower is a replica and how it is to be registered.
+type Follower struct {
+	Pod  memgraph.Pod
+	Mode memgraph.SyncMode
 }
 
 // Idle reports whether the plan changes nothing.

@@ -45,6 +45,7 @@ func replica(i int) memgraph.Pod {
 			Identity: memgraph.Identity{Role: memgraph.RoleReplica, RunID: fmt.Sprintf("run-%d", i)},
 			Storage:  memgraph.StorageInfo{Vertices: 10, Database: fmt.Sprintf("db-%d", i)}, StorageAt: now,
 			Version: memgraph.Version{Major: 3, Minor: 12},
+			NearAt:  now.Add(-time.Second),
 		},
 	}
 }

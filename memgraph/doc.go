@@ -11,6 +11,7 @@
 //     since a failed statement may have taken effect.
 //  3. Nothing outlives the caller's context: every dial, exchange and wait ends
 //     with it, and a connection that missed a deadline is never used again.
+//
 // Texts of the server are matched in errors.go and nowhere else.
 //
 // It decides nothing and knows nothing of Kubernetes. Client is built on the

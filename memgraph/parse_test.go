@@ -240,3 +240,16 @@ func TestStorageOfOneDatabaseIsUnderstood(t *testing.T) {
 	assert.True(t, ok)
 	assert.Equal(t, StorageInfo{Vertices: 7, Database: "d"}, info)
 }
+
+func TestNearIsWhatCatchesUpUnnoticed(t *testing.T) {
+	for _, c := range []struct {
+		status ReplicaStatus
+		behind int64
+		near   bool
+	}{
+		{StatusReady, 0, true}, {StatusReplicating, -1000, true}, {StatusReady, -1001, false},
+		{StatusRecovery, 0, false}, {StatusInvalid, 0, false}, {StatusNone, 0, false},
+	} {
+		assert.Equal(t, c.near, Replica{Status: c.status, Behind: c.behind}.Near(), c)
+	}
+}

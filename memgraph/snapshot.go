@@ -57,6 +57,9 @@ type Instance struct {
 	Storage   StorageInfo
 	StorageAt time.Time
 	Version   Version
+	// NearAt is when a MAIN last listed this process as holding all it had
+	// committed, but for a few; the zero time is never.
+	NearAt time.Time
 	// Diverged says that this process was refused as a replica of MAIN.
 	Diverged bool
 	// Rejoin says that MAIN may list this process by a registration from before
@@ -198,6 +201,39 @@ func PartnerMode(main, partner Pod) (mode SyncMode, ok bool) {
 		return StrictSync, true
 	}
 	return Sync, true
+}
+
+// nearAge is how long what a MAIN said of a replica stays true enough: it falls
+// behind by what is committed meanwhile, seconds at most.
+const nearAge = 5 * time.Second
+
+// CatchesUp reports whether p, registered on main, is in step within milliseconds:
+// either holds nothing, or a MAIN said lately that p holds nearly all. One that
+// lost its data may be listed so and is not (observed on 3.12.0).
+func (s Snapshot) CatchesUp(main, p Pod) bool {
+	known := !main.Instance.StorageAt.IsZero() && !p.Instance.StorageAt.IsZero()
+	if !known || p.Instance.Rejoin || p.Instance.Diverged {
+		return false
+	}
+	if p.Instance.Storage.Vertices == 0 {
+		return main.Instance.Storage.Vertices == 0
+	}
+	return !p.Instance.NearAt.IsZero() && s.Now.Sub(p.Instance.NearAt) <= nearAge
+}
+
+// FirstMode is what p is to be registered with on main while it is not registered
+// there. The partner is registered synchronously if that fails no writes, and else
+// by way of async: MAIN's commits fail until a synchronous replica has caught up,
+// but taking back an async registration under load can kill MAIN.
+func (s Snapshot) FirstMode(main, p Pod) SyncMode {
+	partner := s.Topology.Partner
+	if partner.None() || p.Index != partner.Index || !p.Is(partner) || !s.CatchesUp(main, p) {
+		return Async
+	}
+	if mode, known := PartnerMode(main, p); known {
+		return mode
+	}
+	return Async
 }
 
 // WouldEmpty reports whether registering p on main could cost p's data, or that

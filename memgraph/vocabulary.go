@@ -70,6 +70,16 @@ type Replica struct {
 // name, protects nothing and never heals. Only DROP removes it.
 func (r Replica) Ghost() bool { return r.Status == StatusNone }
 
+// nearBehind is how many commits a replica catches up on without anybody
+// noticing: each takes tens of microseconds.
+const nearBehind = 1000
+
+// Near reports whether the replica is connected, and holds all that MAIN has
+// committed but for a few.
+func (r Replica) Near() bool {
+	return (r.Status == StatusReady || r.Status == StatusReplicating) && r.Behind >= -nearBehind
+}
+
 // InStep reports whether the replica holds all that MAIN has committed.
 func (r Replica) InStep() bool { return r.Status == StatusReady && r.Behind >= 0 }
 

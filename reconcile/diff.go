@@ -48,9 +48,9 @@ const listAge = 5 * time.Second
 // its replicas lately, and none on the partner while the record calls it in sync.
 //
 //	pod                     | its registration          | steps
-//	MAIN without right      | none                      | demote, register async
-//	                        | some, droppable           | demote, drop, register async
-//	replica                 | none                      | register async
+//	MAIN without right      | none                      | demote, register
+//	                        | some, droppable           | demote, drop, register
+//	replica                 | none                      | register
 //	                        | ghost, another address,   | drop if droppable, register async
 //	                        | or from before a wipe     |
 //	                        | wrong mode, in step       | drop, register in the right mode
@@ -58,6 +58,8 @@ const listAge = 5 * time.Second
 //	not fit                 | synchronous, not partner  | drop if droppable
 //	gone                    | synchronous               | drop if droppable
 //	beyond the StatefulSet  | any                       | drop if droppable
+//
+// Who is registered for the first time is so by the snapshot's FirstMode.
 func Diff(s memgraph.Snapshot) []Step {
 	main, ok := s.Main()
 	if !ok || s.Topology.Phase != memgraph.Stable || !main.Is(s.Topology.Main) || !main.Answers(memgraph.RoleMain) {
@@ -112,7 +114,7 @@ func (d *differ) subdue(p memgraph.Pod, r memgraph.Replica, registered bool) {
 		}
 		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "it came back as MAIN, without the data it was registered with"})
 	}
-	d.register(p, memgraph.Async, "it is to follow MAIN")
+	d.register(p, d.s.FirstMode(d.main, p), "it is to follow MAIN")
 }
 
 // follow gives a replica the registration that the record wants.
@@ -126,7 +128,7 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	}
 	switch {
 	case !registered:
-		d.register(p, memgraph.Async, "it is a replica without registration")
+		d.register(p, d.s.FirstMode(d.main, p), "it is a replica without registration")
 	case r.Ghost() || p.Instance.Rejoin || !p.HasAddress(r.Address):
 		if d.droppable(r) {
 			d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "its registration to " + r.Address + " does not lead to its data"})
