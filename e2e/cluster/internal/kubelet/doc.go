@@ -18,7 +18,7 @@
 //
 // It does not limit resources, isolate anything, follow affinities, keep node
 // leases, or give Services an address. A pod whose containers ask for what it
-// cannot do, such as an exec probe, waits with the reason in its status. Sources: pkg/kubelet of Kubernetes
-// v1.37 (pod_workers.go, prober/worker.go, kuberuntime), and figures measured
-// on three kubelets v1.36 with containerd.
+// cannot do, such as an exec probe, waits with the reason in its status.
+// Sources: pkg/kubelet of Kubernetes v1.37 (pod_workers.go, prober/worker.go,
+// kuberuntime), and figures measured on three kubelets v1.36 with containerd.
 package kubelet

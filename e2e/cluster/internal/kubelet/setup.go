@@ -100,8 +100,11 @@ func (c *container) setUpProbes() error {
 	return nil
 }
 
-// mountAll fills the pod's volumes and says where they are.
+// mountAll makes the pod's directory, fills its volumes and says where they are.
 func (p *pod) mountAll(ctx context.Context, s sources) (map[string]string, error) {
+	if err := writeFiles(p.dir, nil); err != nil {
+		return nil, fmt.Errorf("make directory of pod: %w", err)
+	}
 	dirs := map[string]string{}
 	var claims []string
 	for _, v := range s.pod.Spec.Volumes {

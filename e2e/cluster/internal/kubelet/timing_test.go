@@ -18,7 +18,7 @@ func TestRelistNextIsLaterThanNow(t *testing.T) {
 		time.Second:             2 * time.Second,
 		3500 * time.Millisecond: 4 * time.Second,
 	} {
-		assert.Equal(t, phase.Add(want), r.next(phase.Add(after)), after)
+		assert.Equal(t, phase.Add(want), r.next(phase.Add(after)), "invariant 1, %s", after)
 	}
 }
 

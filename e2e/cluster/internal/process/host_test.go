@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// Invariant 1.
 func TestStarterKilledTakesItsProcessesAlong(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	starter := exec.Command(os.Args[0])
