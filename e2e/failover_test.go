@@ -157,6 +157,10 @@ func (r *run) judgeWrites(ctx context.Context) {
 		require.NoError(t, err)
 		require.NotEmpty(t, w.Acks())
 		assert.Empty(t, missing, "invariant 1: of %d acknowledged writes", len(w.Acks()))
+		for _, a := range missing {
+			s := lab.Eye.Since(a.At)[0]
+			t.Logf("write %d was acknowledged %s after the record of %+v", a.ID, a.At.Sub(s.At), s)
+		}
 		t.Logf("%s: %d writes acknowledged, %d missing", w.name, len(w.Acks()), len(missing))
 	}
 }

@@ -22,8 +22,9 @@ import (
 const (
 	namespace   = "memgraph-lab"
 	statefulSet = "memgraph"
-	// poll is how often what has no watch is looked at.
-	poll = 5 * time.Millisecond
+	// statusPoll is how often the controllers are asked: often enough to lose no
+	// time by, and seldom enough to leave the machine to them.
+	statusPoll = 25 * time.Millisecond
 	// statusTimeout bounds one look at a controller.
 	statusTimeout = 2 * time.Second
 )
@@ -141,7 +142,7 @@ func (l *Lab) until(ctx context.Context, what string, is func([]Status) error) e
 		if why == nil {
 			return nil
 		}
-		if err := Pause(ctx, poll); err != nil {
+		if err := Pause(ctx, statusPoll); err != nil {
 			return fmt.Errorf("wait for %s: %w: %w", what, err, why)
 		}
 	}

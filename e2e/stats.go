@@ -47,14 +47,8 @@ func longestGap(acks []Ack, since, now time.Time) Gap {
 }
 
 // missing are the writes of acks that are not present.
-func missing(acks []Ack, present map[int64]bool) []int64 {
-	var out []int64
-	for _, a := range acks {
-		if !present[a.ID] {
-			out = append(out, a.ID)
-		}
-	}
-	return out
+func missing(acks []Ack, present map[int64]bool) []Ack {
+	return slices.DeleteFunc(slices.Clone(acks), func(a Ack) bool { return present[a.ID] })
 }
 
 // Row is a line of a table.

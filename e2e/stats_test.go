@@ -72,12 +72,12 @@ func TestMissingWritesAreThoseAcknowledged(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		present map[int64]bool
-		want    []int64
+		want    []Ack
 	}{
-		{"all are there", map[int64]bool{1: true, 2: true, 4: true}, nil},
-		{"one that was not acknowledged is there too", map[int64]bool{1: true, 2: true, 3: true, 4: true}, nil},
-		{"some are not", map[int64]bool{2: true, 3: true}, []int64{1, 4}},
-		{"none is", nil, []int64{1, 2, 4}},
+		{"all are there", map[int64]bool{1: true, 2: true, 4: true}, []Ack{}},
+		{"one that was not acknowledged is there too", map[int64]bool{1: true, 2: true, 3: true, 4: true}, []Ack{}},
+		{"some are not", map[int64]bool{2: true, 3: true}, []Ack{{ID: 1}, {ID: 4}}},
+		{"none is", nil, acks},
 	} {
 		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, missing(acks, c.present)) })
 	}

@@ -22,6 +22,8 @@ const (
 	writePace = 5 * time.Millisecond
 	// writeTimeout is above the 10 s for which the gateway holds a client.
 	writeTimeout = 15 * time.Second
+	// ackPoll is how often a writer's acknowledged writes are looked at.
+	ackPoll = 5 * time.Millisecond
 	// retryPause keeps a writer that is refused at once from spinning.
 	retryPause = 5 * time.Millisecond
 )
@@ -155,7 +157,7 @@ func (w *Writer) FirstAck(ctx context.Context, t time.Time) (time.Time, error) {
 		if i < len(acks) {
 			return acks[i].At, nil
 		}
-		if err := Pause(ctx, poll); err != nil {
+		if err := Pause(ctx, ackPoll); err != nil {
 			return time.Time{}, fmt.Errorf("wait for a write through %s: %w", w.name, err)
 		}
 	}
@@ -167,7 +169,7 @@ func (w *Writer) Gap(since time.Time) Gap { return longestGap(w.Acks(), since, t
 
 // Missing are the acknowledged writes that cannot be read at addr, a gateway's
 // or a pod's. Of one that writes, the newest may be among them.
-func (w *Writer) Missing(ctx context.Context, addr string) ([]int64, error) {
+func (w *Writer) Missing(ctx context.Context, addr string) ([]Ack, error) {
 	present, err := w.read(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("read the writes of %s: %w", w.name, err)
