@@ -59,6 +59,10 @@ type client struct {
 	main    string // main_uuid under which it was registered
 	storage *storage
 	link    *link
+	// readsRefusals says that a heartbeat which is refused is not taken for that of
+	// an empty replica. (Observed: on 3.7.2 one that obeys another MAIN goes to and
+	// fro between recovery and invalid, on 3.12.0 it is invalid.)
+	readsRefusals bool
 	// fromLast says that histories are searched from their end, as before 3.5.
 	fromLast bool
 	// tasks of the worker: a commit's answer, a check and a recovery at most.
@@ -79,7 +83,7 @@ func newClient(life context.Context, r *replication, reg Registration) *client {
 	return &client{
 		name: reg.Name, mode: reg.Mode, main: r.mainUUID(), storage: r.storage,
 		link:     newLink(ctx, r, reg.Address),
-		fromLast: r.version.before(3, 5), tasks: make(chan func(), 8), stop: stop, state: stateInvalid,
+		fromLast: r.version.before(3, 5), readsRefusals: r.version.atLeast(3, 8), tasks: make(chan func(), 8), stop: stop, state: stateInvalid,
 	}
 }
 
@@ -121,6 +125,11 @@ func (c *client) watch(every time.Duration) {
 		case <-ticker.C:
 		case <-c.link.life.Done():
 			return
+		}
+		if c.link.network.mode() == Hang { // its clock stands still
+			c.link.network.awake(c.link.life)
+			ticker.Reset(every)
+			continue
 		}
 		if _, err := c.link.turnCall(request{method: frequentHeartbeat}); err != nil {
 			if misses++; misses == missesUntilInvalid {
@@ -206,6 +215,8 @@ func (c *client) check() {
 	case err != nil:
 		c.setState(stateInvalid)
 		return
+	case !a.ok && !c.readsRefusals:
+		a = answer{}
 	case !a.ok: // another MAIN's
 		return
 	case c.branches(at, a):
@@ -220,7 +231,9 @@ func (c *client) check() {
 	if c.state == stateRecovery {
 		return
 	}
-	c.ts = max(c.ts, a.ldt)
+	if c.ts = max(c.ts, a.ldt); !a.ok {
+		c.ts = 0
+	}
 	if a.ldt >= ldt {
 		c.state = stateReady
 		return

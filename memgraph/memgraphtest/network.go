@@ -139,6 +139,17 @@ func (n *network) members() ([]*listener, []*conn) {
 	return listeners, conns
 }
 
+// awake waits while the process hangs: no time passes for it.
+func (n *network) awake(ctx context.Context) {
+	for s := n.state.Load(); s.mode() == Hang; s = n.state.Load() {
+		select {
+		case <-s.ended:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // dial connects to another instance; ctx bounds it.
 func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
 	for s := n.state.Load(); s.stuck(); s = n.state.Load() {

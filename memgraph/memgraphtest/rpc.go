@@ -172,6 +172,7 @@ func (l *link) connect() error {
 	if l.conn != nil {
 		return nil
 	}
+	l.network.awake(l.life)
 	ctx, cancel := context.WithTimeout(l.life, l.scaled(connectTimeout))
 	defer cancel()
 	conn, err := l.network.dial(ctx, l.addr)
@@ -208,6 +209,7 @@ func (l *link) call(r request) (answer, error) {
 
 // exchange sends a request on the open connection and reads the answer.
 func (l *link) exchange(r request) (answer, error) {
+	l.network.awake(l.life)
 	err := l.transmit(appendFrame(nil, r.pack()), time.Now().Add(l.scaled(timeouts[r.method])))
 	var b []byte
 	if err == nil {

@@ -68,6 +68,9 @@ func openStorage(dir *directory, uuid string, abort func()) (*storage, error) {
 			return nil, errors.Join(err, log.close())
 		}
 	}
+	if len(entries) > 0 {
+		s.clock = s.ldt + 2 // one is lost (observed)
+	}
 	s.clock = max(s.clock, s.ldt+1)
 	return s, nil
 }

@@ -1,6 +1,7 @@
 package memgraphtest
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -21,10 +22,15 @@ type wire struct {
 // dial shakes hands on one version.
 func dial(t *testing.T, s *Server, v bolt.Version) *wire {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.Addr())
+	return dialAt(t, s.Addr(), v)
+}
+
+func dialAt(t *testing.T, addr string, v bolt.Version) *wire {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(2*time.Minute)))
 	_, err = conn.Write(bolt.Propose(v).Append(nil))
 	require.NoError(t, err)
 	got, err := bolt.ReadVersion(conn)
@@ -36,7 +42,12 @@ func dial(t *testing.T, s *Server, v bolt.Version) *wire {
 // login is dial with HELLO, and LOGON where the version wants it.
 func login(t *testing.T, s *Server, v bolt.Version) *wire {
 	t.Helper()
-	w := dial(t, s, v)
+	return loginAt(t, s.Addr(), v)
+}
+
+func loginAt(t *testing.T, addr string, v bolt.Version) *wire {
+	t.Helper()
+	w := dialAt(t, addr, v)
 	hello := bolt.Hello{Extra: map[string]any{"user_agent": "test/1", "scheme": "none"}}
 	require.IsType(t, bolt.Success{}, w.ask(hello))
 	if v.AtLeast(5, 1) {
@@ -90,32 +101,58 @@ type answered struct {
 // statement sends RUN and PULL, and resets after a failure.
 func (w *wire) statement(query string) answered {
 	w.t.Helper()
+	a, err := w.try(query)
+	require.NoError(w.t, err, query)
+	return a
+}
+
+// try is statement where the connection may break.
+func (w *wire) try(query string) (answered, error) {
 	a := answered{at: "RUN", fields: []string{}}
-	switch m := w.ask(bolt.Run{Query: query}).(type) {
+	m, err := w.exchange(bolt.Run{Query: query}, nil)
+	if err != nil {
+		return a, err
+	}
+	if success, ok := m.(bolt.Success); ok {
+		list, _ := success.Meta["fields"].([]any)
+		a.fields = append(a.fields, asStrings(list)...)
+		a.at = "PULL"
+		if m, err = w.exchange(bolt.Pull{N: -1, QID: -1}, &a.rows); err != nil {
+			return a, err
+		}
+	}
+	switch m := m.(type) {
+	case bolt.Success:
+		a.meta = m.Meta
 	case bolt.Failure:
 		a.failure = &m
-		require.IsType(w.t, bolt.Success{}, w.ask(bolt.Reset{}))
-		return a
-	case bolt.Success:
-		list, _ := m.Meta["fields"].([]any)
-		a.fields = append(a.fields, asStrings(list)...)
+		_, err = w.exchange(bolt.Reset{}, nil)
+	default:
+		err = fmt.Errorf("unexpected answer: %v", m)
 	}
-	a.at = "PULL"
-	w.send(bolt.Pull{N: -1, QID: -1})
+	return a, err
+}
+
+// exchange sends a message and returns what ends its answer.
+func (w *wire) exchange(m bolt.Message, rows *[][]any) (bolt.Message, error) {
+	b, err := bolt.AppendMessage(nil, m)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.conn.Write(b); err != nil {
+		return nil, err
+	}
 	for {
-		switch m := w.receive().(type) {
-		case bolt.Record:
-			a.rows = append(a.rows, m.Values)
-		case bolt.Success:
-			a.meta = m.Meta
-			return a
-		case bolt.Failure:
-			a.failure = &m
-			require.IsType(w.t, bolt.Success{}, w.ask(bolt.Reset{}))
-			return a
-		default:
-			require.Fail(w.t, "unexpected answer", "%v to %s", m, query)
+		payload, err := w.reader.ReadMessage()
+		if err != nil {
+			return nil, err
 		}
+		answer, err := bolt.ParseMessage(payload)
+		record, isRecord := answer.(bolt.Record)
+		if err != nil || !isRecord {
+			return answer, err
+		}
+		*rows = append(*rows, record.Values)
 	}
 }
 

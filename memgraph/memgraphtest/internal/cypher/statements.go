@@ -139,6 +139,9 @@ func (p *parser) setRole() (Statement, error) {
 	switch {
 	case t.kind == tokenString || t.kind == tokenFloat:
 		return nil, fail("Port must be an integer literal!")
+	case t.kind == tokenName:
+		p.take() // it could begin an expression
+		return nil, p.unexpected()
 	case t.kind != tokenInt:
 		return nil, p.unexpected()
 	case isMain:
@@ -169,7 +172,10 @@ func (p *parser) register() (Statement, error) {
 	if r.Mode == "" || !p.accept("TO") {
 		return nil, p.unexpected()
 	}
-	if p.peek().kind != tokenString {
+	if t := p.peek(); t.kind != tokenString {
+		if t.kind == tokenInt || t.kind == tokenFloat {
+			p.take() // it is a literal, of which the address is one
+		}
 		return nil, p.unexpected()
 	}
 	r.Address = p.take().text
