@@ -253,7 +253,7 @@ func TestStatements(t *testing.T) {
 		"SET REPLICATION ROLE TO SLAVE WITH PORT 1":     "Error on line 1 position 25. The underlying parsing error is mismatched input 'SLAVE'",
 		"REGISTER REPLICA my-replica SYNC TO 'h'":       "Error on line 1 position 20. The underlying parsing error is mismatched input '-'",
 		`REGISTER REPLICA "quoted" SYNC TO 'h'`:         `Error on line 1 position 18. The underlying parsing error is mismatched input '"quoted"'`,
-		"REGISTER REPLICA dn SYNC TO 127.0.0.2":         "Error on line 1 position 29. The underlying parsing error is mismatched input '127.0'",
+		"REGISTER REPLICA dn SYNC TO 127.0.0.2":         "Error on line 1 position 34. The underlying parsing error is mismatched input '.'",
 		"DROP REPLICA":                                  "Error on line 1 position 13. The underlying parsing error is mismatched input '<EOF>'",
 		"SHOW REPLICATION ROLES":                        "Error on line 1 position 18. The underlying parsing error is mismatched input 'ROLES'",
 		"SET REPLICATION ROLE TO REPLICA WITH PORT":     "Error on line 1 position 42. The underlying parsing error is mismatched input '<EOF>'",
