@@ -1,6 +1,7 @@
 package memgraphtest
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -145,6 +146,9 @@ func (p *process) addr() string { return net.JoinHostPort("127.0.0.1", strconv.I
 
 func (p *process) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
+	if p.cmd == nil {
+		return
+	}
 	err := p.cmd.Process.Signal(s)
 	if s == syscall.SIGKILL || s == syscall.SIGTERM {
 		_ = p.cmd.Wait() // its state says how it ended
@@ -152,6 +156,19 @@ func (p *process) signal(t *testing.T, s syscall.Signal) {
 		return
 	}
 	require.NoError(t, err)
+	if s == syscall.SIGSTOP {
+		waitFor(t, "all threads to stop", func() bool { return stopped(p.cmd.Process.Pid) })
+	}
+}
+
+// stopped reports whether no thread of a process runs: a signal takes a while to
+// get to all of them.
+func stopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return err == nil && !slices.ContainsFunc(threads, func(path string) bool {
+		stat, err := os.ReadFile(path)
+		return err == nil && !bytes.Contains(stat, []byte(") T "))
+	})
 }
 
 func (p *process) wipe(t *testing.T) {

@@ -30,41 +30,6 @@ func silence(t *testing.T, n *node) {
 	require.NoError(t, n.SetNetwork(Hang))
 }
 
-// A silent synchronous replica stalls every transaction, reads too; SHOW
-// answers, and what changes the system finds the lock held.
-func TestSilentReplica(t *testing.T) {
-	nodes := newNodes(t, 3, func(c *Config) { c.CheckFrequency = time.Minute })
-	main, replica, third := nodes[0], nodes[1], nodes[2]
-	main.join(replica, "SYNC")
-	third.demote()
-	silence(t, replica)
-	commit := main.after("CREATE (:N)")
-	waitFor(t, "the commit to hang", func() bool { return main.status(replica) == "replicating" })
-	read := main.after("RETURN 1")
-
-	assert.Equal(t, [][]any{{"main"}}, main.must("SHOW REPLICATION ROLE"))
-	assert.Len(t, main.must("SHOW REPLICAS"), 1)
-	for statement, text := range map[string]string{
-		"DROP REPLICA n1":              textDropBusy,
-		"SET REPLICATION ROLE TO MAIN": textSetMain,
-		fmt.Sprintf("SET REPLICATION ROLE TO REPLICA WITH PORT %d", main.port):  textSetReplica,
-		fmt.Sprintf("REGISTER REPLICA n2 ASYNC TO %q", third.replicationAddr()): latest.textRegister("n2", noAccess),
-	} {
-		_, err := main.run(statement)
-		assert.Equal(t, text, textOf(t, err))
-	}
-	select {
-	case <-read:
-		assert.Fail(t, "a read got through")
-	default:
-	}
-
-	replica.Crash() // its connections break
-	assert.Equal(t, lost("n1", rpcError), textOf(t, <-commit))
-	assert.NoError(t, <-read)
-	main.must("DROP REPLICA n1")
-}
-
 // A synchronous replica that answers again in time has the commit.
 func TestSilentReplicaAnswersAgain(t *testing.T) {
 	nodes := newNodes(t, 2, func(c *Config) { c.CheckFrequency = time.Minute })
@@ -117,27 +82,6 @@ func TestOneSystemStatementAtATime(t *testing.T) {
 	assert.Equal(t, textSystemQueries, second.statement(drop).failure.Message)
 	first.ask(reset)
 	assert.Equal(t, textDropUnknown("nobody"), second.statement(drop).failure.Message)
-}
-
-// Transactions go on over a change of role: reads end well, writes do not.
-func TestRoleChangesUnderOpenTransactions(t *testing.T) {
-	n := newNode(t, "n0")
-	n.must("CREATE (:N)")
-	write, read := login(t, n.Server, v52), login(t, n.Server, v52)
-	for w, query := range map[*wire]string{write: "CREATE (:N)", read: "MATCH (n) RETURN count(n)"} {
-		require.Nil(t, w.statement("BEGIN").failure)
-		require.Nil(t, w.statement(query).failure)
-	}
-	n.demote()
-	assert.Equal(t, textNotMain, write.statement("COMMIT").failure.Message)
-	assert.Nil(t, read.statement("COMMIT").failure)
-	assert.Equal(t, textWriteHere, write.statement("CREATE (:N)").failure.Message, "the session lives on")
-
-	require.Nil(t, write.statement("BEGIN").failure)
-	n.promote()
-	assert.Nil(t, write.statement("CREATE (:N)").failure, "begun on a replica, writes on a MAIN")
-	assert.Nil(t, write.statement("COMMIT").failure)
-	assert.Equal(t, 2, n.State().Nodes)
 }
 
 // A promotion waits for the replication server's poll, unless anything happens
