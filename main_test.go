@@ -323,7 +323,7 @@ func methodsOf(t *testing.T, dir string) map[string]bool {
 // numbered matches an invariant in a doc.go, and referred the references to some.
 var (
 	numbered = regexp.MustCompile(`(?m)^//  (\d)\. `)
-	referred = regexp.MustCompile(`invariants? \d(?:(?:, | and )\d)*`)
+	referred = regexp.MustCompile(`[Ii]nvariants? \d(?:(?:, | and )\d)*`)
 )
 
 // What a package promises in its doc.go is referred to, by number, where a test

@@ -48,6 +48,7 @@ func ints(values ...int64) [][]any {
 	return list
 }
 
+// Those with null in them are invariant 3.
 func TestExpressions(t *testing.T) {
 	for text, want := range map[string]any{
 		"1 + 2 * 3 - 4":                          int64(3),
@@ -123,6 +124,7 @@ func TestQueries(t *testing.T) {
 		{"MATCH (n:N {i: 10}) SET n += {s: null, k: true} RETURN properties(n)", []string{"properties(n)"}, rows(map[string]any{"i": int64(10), "k": true})},
 		{"MATCH (n:N {i: 10}) SET n = {i: 1} RETURN n", []string{"n"}, rows(node(0, 1))},
 		{"MERGE (n:N {i: 2}) ON CREATE SET n.new = true ON MATCH SET n.old = true RETURN n.old, n.new", []string{"n.old", "n.new"}, [][]any{{true, nil}}},
+		// Invariant 2: the second row sees what the first one did.
 		{"UNWIND [7, 7] AS i MERGE (n:M {i: i}) ON CREATE SET n.c = 1 ON MATCH SET n.c = n.c + 1 RETURN n.c", []string{"n.c"}, ints(1, 2)},
 		{"MATCH (n:M) RETURN keys(n)", []string{"keys(n)"}, rows([]any{"c", "i"})},
 		{"UNWIND [null, 2, true, 'b', [1], {k: 1}, 1.5, false, 'a'] AS x RETURN x ORDER BY x", []string{"x"},

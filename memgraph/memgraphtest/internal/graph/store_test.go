@@ -35,7 +35,7 @@ func TestATransactionSeesItsBeginningAndItself(t *testing.T) {
 	assert.Equal(t, map[int64]any{0: int64(1)}, contents(writer), "its own write")
 	assert.Empty(t, now(s), "not committed")
 	writer.Commit()
-	assert.Empty(t, contents(before), "committed after it began")
+	assert.Empty(t, contents(before), "invariant 1: committed after it began")
 	assert.Equal(t, map[int64]any{0: int64(1)}, now(s))
 
 	reader := s.Begin()
@@ -61,7 +61,7 @@ func TestConflicts(t *testing.T) {
 
 	first, second := s.Begin(), s.Begin()
 	require.NoError(t, first.SetProps(n, map[string]any{"i": int64(2)}))
-	assert.ErrorIs(t, second.Delete(n), ErrConflict, "the other is open")
+	assert.ErrorIs(t, second.Delete(n), ErrConflict, "invariant 2: the other is open")
 	first.Commit()
 	assert.ErrorIs(t, second.Delete(n), ErrConflict, "the other committed after this one began")
 	second.Rollback()
