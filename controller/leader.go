@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -72,15 +73,14 @@ func (c *Controller) campaign(ctx context.Context) {
 func (c *Controller) work(ctx, leading context.Context, lock *lock) {
 	authority, end := context.WithCancelCause(leading)
 	defer end(nil)
-	defer context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })()
 	defer lock.onExpiry(func() { end(errLeaseStale) })()
 
 	c.deps.Log.Info("leading", "cluster", c.cfg.StatefulSet, "identity", c.cfg.Identity)
 	c.metrics.leading.Set(1)
-	c.runTerm(authority, lock.valid)
+	c.runTerm(ctx, authority, lock.valid)
 	c.metrics.leading.Set(0)
 	c.metrics.blocked.Set(0) // the next leader's to say
-	c.deps.Log.Info("no longer leading", "cluster", c.cfg.StatefulSet, "reason", context.Cause(authority).Error())
+	c.deps.Log.Info("no longer leading", "cluster", c.cfg.StatefulSet, "reason", cmp.Or(context.Cause(authority), context.Cause(ctx)).Error())
 }
 
 // lock is the Lease, with an eye on when it was last renewed.

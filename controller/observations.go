@@ -2,6 +2,7 @@ package controller
 
 import (
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -11,12 +12,15 @@ import (
 // observations keeps what instances last said, by pod UID. A pod that restarts
 // keeps its UID and loses everything that was known of its last process.
 type observations struct {
+	began time.Time
+
 	mu    sync.Mutex
 	byUID map[string]memgraph.Instance
+	gone  map[string]time.Time // when pods were lately found to be gone
 }
 
 func newObservations() *observations {
-	return &observations{byUID: map[string]memgraph.Instance{}}
+	return &observations{began: time.Now(), byUID: map[string]memgraph.Instance{}, gone: map[string]time.Time{}}
 }
 
 func (o *observations) of(uid string) memgraph.Instance {
@@ -25,11 +29,25 @@ func (o *observations) of(uid string) memgraph.Instance {
 	return o.byUID[uid]
 }
 
-// forget drops what was known of a pod.
+// forget drops what was known of a pod that is gone.
 func (o *observations) forget(uid string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.byUID, uid)
+	maps.DeleteFunc(o.gone, func(_ string, at time.Time) bool { return time.Since(at) > leftoverAge })
+	o.gone[uid] = time.Now()
+}
+
+// leftover reports whether processes of a pod that is gone may still run. One that
+// was gone before we began is given as long from then.
+func (o *observations) leftover(uid string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	since, seen := o.gone[uid]
+	if !seen {
+		since = o.began
+	}
+	return time.Since(since) <= leftoverAge
 }
 
 // update changes what is known of a process. What was asked of one that has been

@@ -29,6 +29,11 @@ const (
 	// refusedTwice is the pause before a refused connection is tried again: a
 	// single refusal may be chance, two are a process that is gone.
 	refusedTwice = 10 * time.Millisecond
+	// leftoverTimeout bounds asking a process whose pod is gone: its address may
+	// lead nowhere. leftoverAge is for how long it is asked: a kubelet gives it up
+	// to its grace period, by default 30 s, and then the address is another's.
+	leftoverTimeout = 100 * time.Millisecond
+	leftoverAge     = 30 * time.Second
 	// storageAge is how old the count of vertices may get. It keeps empty
 	// instances apart from full ones, and needs no more; one that was empty is
 	// asked every time, since it may have been filled.
@@ -38,17 +43,7 @@ const (
 // identify asks p over prober who it is, within limit; it asks a second time if
 // the connection is refused. An attempt that our own context ended tells nothing.
 func (c *Controller) identify(ctx context.Context, prober Prober, p memgraph.Pod, limit time.Duration) error {
-	asked := time.Now()
-	id, err := ask(ctx, prober, p, limit)
-	if errors.Is(err, memgraph.ErrRefused) {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(refusedTwice):
-		}
-		asked = time.Now()
-		id, err = ask(ctx, prober, p, limit)
-	}
+	id, asked, err := askTwice(ctx, prober, p, limit)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -56,6 +51,37 @@ func (c *Controller) identify(ctx context.Context, prober Prober, p memgraph.Pod
 		c.news.met(p, id, err)
 	}
 	return err
+}
+
+// leftover asks the process that m names who it is, where m's pod is gone, and
+// keeps no answer. It returns the zero Pod if nobody answers.
+func (c *Controller) leftover(ctx context.Context, m memgraph.Member) memgraph.Pod {
+	p := memgraph.Pod{Name: m.Pod, Index: m.Index, UID: m.UID, IP: m.IP}
+	defer c.garbage.Add(p.Addr()) // its next answer would be asked for over a new connection
+	id, _, err := askTwice(ctx, c.deps.UrgentProber, p, leftoverTimeout)
+	if err != nil {
+		return memgraph.Pod{}
+	}
+	p.Instance = memgraph.Instance{Reach: memgraph.Answered, Identity: id}
+	return p
+}
+
+// askTwice asks once more if the connection is refused, and tells when the attempt
+// that counts was begun.
+func askTwice(ctx context.Context, prober Prober, p memgraph.Pod, limit time.Duration) (id memgraph.Identity, asked time.Time, err error) {
+	asked = time.Now()
+	id, err = ask(ctx, prober, p, limit)
+	if !errors.Is(err, memgraph.ErrRefused) {
+		return id, asked, err
+	}
+	select {
+	case <-ctx.Done():
+		return id, asked, context.Cause(ctx)
+	case <-time.After(refusedTwice):
+	}
+	asked = time.Now()
+	id, err = ask(ctx, prober, p, limit)
+	return id, asked, err
 }
 
 func ask(ctx context.Context, prober Prober, p memgraph.Pod, limit time.Duration) (memgraph.Identity, error) {

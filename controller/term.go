@@ -24,9 +24,11 @@ type term struct {
 	supersede  context.CancelFunc
 }
 
-// runTerm works until ctx, the authority to do so, ends, and returns when the
-// last worker has. valid tells at any moment whether the authority holds.
-func (c *Controller) runTerm(ctx context.Context, valid func() error) {
+// runTerm works until ctx ends or the authority to, and returns when the last
+// worker has. On ctx's end a change of MAIN that is under way is finished, which
+// takes seconds at most: another leader would begin by finding out about it.
+// valid tells at any moment whether the authority holds.
+func (c *Controller) runTerm(ctx, authority context.Context, valid func() error) {
 	e := effects{c: c, authority: valid}
 	t := &term{
 		c:        c,
@@ -35,19 +37,22 @@ func (c *Controller) runTerm(ctx context.Context, valid func() error) {
 		effects:  e,
 		executor: reconcile.NewExecutor(e, c.breakers),
 	}
-	t.newGeneration(ctx)
+	working, stop := context.WithCancel(authority)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	t.newGeneration(working)
 	c.term.Store(t)
 	t.urgent.add(clusterKey, time.Now())
 
 	var wg sync.WaitGroup
 	for range c.cfg.UrgentWorkers {
 		wg.Go(func() {
-			for t.processUrgent(ctx) {
+			for working.Err() == nil && t.processUrgent(working, authority) {
 			}
 		})
 	}
-	wg.Go(func() { t.startRoutine(ctx, &wg) })
-	<-ctx.Done()
+	wg.Go(func() { t.startRoutine(working, &wg) })
+	<-working.Done()
 	c.term.Store(nil)
 	t.urgent.queue.ShutDown()
 	t.routine.queue.ShutDown()

@@ -410,3 +410,54 @@ func TestStepsFollowEachOtherAtOnce(t *testing.T) {
 		assert.Less(t, time.Since(begun), 25*time.Millisecond)
 	})
 }
+
+// On SIGTERM a change of MAIN that is under way is finished first: the next leader
+// would be elected seconds later, with clients waiting.
+func TestAHandoverThatIsUnderWayIsFinishedOnTheWayOut(t *testing.T) {
+	inLab(t, func(l *lab) {
+		_, resign, stop := l.startLeader("a")
+		defer stop()
+		l.settled()
+		l.updatePod(0, func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()); p.Finalizers = []string{"x/y"} })
+		<-time.After(Defaults.Settle / 2)
+		assert.Equal(t, memgraph.Switching, l.record().Phase)
+		resign()
+		r := l.record()
+		assert.Equal(t, memgraph.Stable, r.Phase)
+		assert.Equal(t, "mg-1", r.Main.Pod)
+		before := l.record()
+		l.lose(1)
+		<-time.After(time.Second)
+		assert.Equal(t, before, l.record(), "and nothing else is begun")
+	})
+}
+
+// The process of a pod that was deleted by force lives on for seconds, and would
+// acknowledge writes that nobody else keeps.
+func TestAMainWhoseProcessOutlivesItsPodIsDemotedFirst(t *testing.T) {
+	inLab(t, func(l *lab) {
+		_, stop := l.start("a")
+		defer stop()
+		l.settled()
+		before := len(l.fleet.statements(""))
+		require.NoError(t, l.cs.CoreV1().Pods(testNamespace).Delete(l.t.Context(), "mg-0", metav1.DeleteOptions{}))
+		r := l.within(time.Second, "a new MAIN", isMain("mg-1"))
+		assert.Equal(t, "handover", r.History[0].Kind)
+		assert.Equal(t, []string{"demote 10.0.0.0:7687", "promote 10.0.0.1:7687"}, l.fleet.statements("")[before:][:2])
+	})
+}
+
+func TestAnAddressIsNotAskedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newObservations()
+		assert.True(t, o.leftover("u"), "it may have gone just before we began")
+		<-time.After(leftoverAge + time.Second)
+		assert.False(t, o.leftover("u"), "the address may be another's")
+		o.forget("u")
+		assert.True(t, o.leftover("u"))
+		<-time.After(leftoverAge + time.Second)
+		assert.False(t, o.leftover("u"))
+		o.forget("v")
+		assert.Len(t, o.gone, 1, "what is old is not kept")
+	})
+}

@@ -29,13 +29,13 @@ const (
 )
 
 // processUrgent takes one key of the urgent lane; false once it is shut down.
-func (t *term) processUrgent(ctx context.Context) bool {
+func (t *term) processUrgent(working, authority context.Context) bool {
 	key, received, ok := t.urgent.take()
 	if !ok {
 		return false
 	}
 	defer t.urgent.queue.Done(key)
-	t.settle(t.urgent, key, t.syncFailover(ctx, received))
+	t.settle(t.urgent, key, t.syncFailover(working, authority, received))
 	return true
 }
 
@@ -66,18 +66,19 @@ func (t *term) settle(l *lane, key string, err error) {
 	}
 }
 
-// syncFailover reads the record, asks those it names, decides, and acts.
-func (t *term) syncFailover(ctx context.Context, received time.Time) error {
+// syncFailover reads the record, asks those it names, decides, and acts. What it
+// has begun to act on ends with the authority only.
+func (t *term) syncFailover(ctx, authority context.Context, received time.Time) error {
 	taken := time.Now()
 	record, err := t.load(ctx)
 	if err != nil {
 		return err
 	}
-	t.examine(ctx, record)
+	s := t.examine(ctx, record)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	plan := failover.Decide(t.c.snapshot(record))
+	plan := failover.Decide(s)
 	plan.Seen, plan.Taken = received, taken
 	t.c.news.decided(plan)
 	switch plan.Kind {
@@ -93,7 +94,7 @@ func (t *term) syncFailover(ctx context.Context, received time.Time) error {
 	if plan.ChangesMain() {
 		t.newGeneration(ctx)
 	}
-	report, err := failover.Execute(ctx, plan, t.effects.failover())
+	report, err := failover.Execute(authority, plan, t.effects.failover())
 	t.c.news.executed(plan, report, err)
 	t.reconcileAll()
 	if err == nil {
@@ -122,20 +123,39 @@ func (t *term) load(ctx context.Context) (memgraph.Topology, error) {
 	return record, nil
 }
 
-// examine asks MAIN and its partner who they are, both at once, whatever their
-// breakers say: the decision needs to know it now.
-func (t *term) examine(ctx context.Context, record memgraph.Topology) {
+// examine asks MAIN and its partner who they are, all at once, whatever their
+// breakers say: the decision needs to know it now. A MAIN whose pod is gone is
+// asked at the address that it had.
+func (t *term) examine(ctx context.Context, record memgraph.Topology) memgraph.Snapshot {
 	if record.Generation == 0 {
-		return // nobody is named; the routine lane asks all
+		return t.c.snapshot(record) // nobody is named; the routine lane asks all
 	}
 	var wg sync.WaitGroup
+	last := lastMain(record)
+	present := false
 	for _, p := range t.c.pods() {
+		present = present || p.UID == last.UID
 		named := p.Index == record.Main.Index || !record.Partner.None() && p.Index == record.Partner.Index
 		if named && p.IP != "" {
 			wg.Go(func() { _ = t.c.identify(ctx, t.c.deps.UrgentProber, p, t.c.cfg.ProbeTimeout) }) // noted with the pod
 		}
 	}
+	var leftover memgraph.Pod
+	if !present && t.c.seen.leftover(last.UID) {
+		wg.Go(func() { leftover = t.c.leftover(ctx, last) })
+	}
 	wg.Wait()
+	s := t.c.snapshot(record)
+	s.Leftover = leftover
+	return s
+}
+
+// lastMain is who took writes last: while MAIN changes, the one it changes from.
+func lastMain(record memgraph.Topology) memgraph.Member {
+	if record.Pending != nil {
+		return record.Pending.From
+	}
+	return record.Main
 }
 
 // syncPod looks at one pod and makes the steps that concern it. MAIN's key also

@@ -29,8 +29,8 @@ const patience = 5 * time.Second
 //	            |                                     | back as MAIN, fit     | Readopt
 //	            |                                     | back as replica, fit  | Restore
 //	            |                                     |                       | Waiting, Blocked
-//	            | terminating, answers main           | the list says unsafe  | Unsync-, LosePartner
-//	            |                                     | heir                  | Handover
+//	            | terminating, or gone but left over, | the list says unsafe  | Unsync-, LosePartner
+//	            | answers main                        | heir                  | Handover
 //	            |                                     | partner care          | see partner
 //	            |                                     |                       | Waiting
 //	            | answers replica                     | heir is main          | Failover
@@ -79,7 +79,9 @@ const (
 func mainState(s memgraph.Snapshot) (mainCondition, string) {
 	m := s.Topology.Main
 	p, exists := s.Pod(m.Index)
-	switch {
+	switch leftover := s.Leftover; {
+	case (!exists || p.UID != m.UID) && leftover.Is(m) && leftover.Answers(memgraph.RoleMain):
+		return mainLeaving, fmt.Sprintf("the pod of MAIN %s is gone, its process is not yet", m.Pod)
 	case !exists:
 		return mainDead, fmt.Sprintf("the pod of MAIN %s is gone", m.Pod)
 	case p.UID != m.UID:
@@ -216,9 +218,14 @@ func resume(s memgraph.Snapshot) Plan {
 	return plan
 }
 
-// livingMain is m's pod, if it is the same process still and a MAIN.
+// livingMain is m, if it is the same process still and a MAIN, with its pod or
+// left over.
 func livingMain(s memgraph.Snapshot, m memgraph.Member) *memgraph.Pod {
-	if p, ok := s.Pod(m.Index); ok && p.Is(m) && p.Answers(memgraph.RoleMain) {
+	p, ok := s.Pod(m.Index)
+	if !ok || p.UID != m.UID {
+		p = s.Leftover
+	}
+	if p.Is(m) && p.Answers(memgraph.RoleMain) {
 		return &p
 	}
 	return nil

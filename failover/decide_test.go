@@ -349,6 +349,34 @@ func TestANewMainBeginsWithAPartnerThatIsNear(t *testing.T) {
 	}
 }
 
+// A pod that was deleted by force is gone before its process is: that may still
+// acknowledge writes, and is demoted before another is promoted.
+func TestALeftoverMainIsHandedOver(t *testing.T) {
+	for name, s := range map[string]memgraph.Snapshot{
+		"gone":     healthy(gone(0), leftover(alive)),
+		"replaced": healthy(replaced(0), leftover(alive)),
+	} {
+		p := Decide(s)
+		require.Equal(t, Handover, p.Kind, name)
+		assert.Equal(t, "10.0.0.0:7687", p.Demote.Addr(), name)
+		assert.Equal(t, memgraph.Switching, p.Record.Phase, name)
+		assert.Contains(t, p.Reason, "is gone, its process is not yet", name)
+	}
+	assert.Equal(t, Waiting, Decide(healthy(gone(0), leftover(alive), notInSync)).Kind, "nobody can take over")
+	for name, other := range map[string]func(*memgraph.Pod){
+		"another process at its address": func(p *memgraph.Pod) { p.Instance.RunID = "run-9" },
+		"it is a replica by now":         func(p *memgraph.Pod) { p.Instance.Role = memgraph.RoleReplica },
+		"it is silent":                   func(p *memgraph.Pod) { p.Instance.Reach = memgraph.Silent },
+	} {
+		p := Decide(healthy(gone(0), leftover(other)))
+		assert.Equal(t, Failover, p.Kind, name)
+		assert.Nil(t, p.Demote, name)
+	}
+	resumed := Decide(healthy(underWay(memgraph.Switching), gone(0), leftover(alive)))
+	require.Equal(t, Resume, resumed.Kind)
+	assert.Equal(t, "10.0.0.0:7687", resumed.Demote.Addr())
+}
+
 // checkPlan asserts what holds for every plan: the package's invariants.
 func checkPlan(t *testing.T, s memgraph.Snapshot, p Plan) {
 	t.Helper()

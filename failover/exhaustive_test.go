@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -26,6 +27,8 @@ var conditions = []condition{
 	{"an empty MAIN", func(i int) edit { return both(role(i, memgraph.RoleMain), vertices(i, 0), listing(i)) }},
 	{"MAIN", func(i int) edit { return role(i, memgraph.RoleMain) }},
 	{"absent", gone},
+	{"absent, its process alive", func(i int) edit { return both(gone(i), onlyMain(i, leftover(alive))) }},
+	{"replaced, its old process alive", func(i int) edit { return both(replaced(i), onlyMain(i, leftover(alive))) }},
 	{"created", pending},
 	{"not asked", unknown},
 	{"refusing", func(i int) edit { return reached(i, memgraph.Refused) }},
@@ -65,6 +68,14 @@ var lists = map[string]edit{
 	"all async":       listed(1, func(r *memgraph.Replica) { r.Mode = memgraph.Async }),
 }
 
+// onlyMain is e for the pod that the record names as MAIN.
+func onlyMain(i int, e edit) edit {
+	if i == 0 {
+		return e
+	}
+	return func(*memgraph.Snapshot) {}
+}
+
 // listing has pod i say that it has no replicas.
 func listing(i int) edit {
 	return instance(i, func(in *memgraph.Instance) { in.Replicas, in.ReplicasAt = nil, now })
@@ -87,8 +98,10 @@ func TestEverySmallClusterIsDecidedSafely(t *testing.T) {
 	for _, size := range []int{2, 3} {
 		for name, s := range everyCluster(size) {
 			p := Decide(s)
-			require.NoError(t, safe(s, p), "%s: %+v", name, p)
-			require.NoError(t, settles(s), name)
+			err := errors.Join(safe(s, p), settles(s))
+			if err != nil {
+				t.Fatalf("%s: %v: %+v", name(), err, p)
+			}
 			kinds[p.Kind]++
 			states++
 		}
@@ -103,8 +116,8 @@ func TestEverySmallClusterIsDecidedSafely(t *testing.T) {
 }
 
 // everyCluster yields each combination for clusters of that size.
-func everyCluster(size int) iter.Seq2[string, memgraph.Snapshot] {
-	return func(yield func(string, memgraph.Snapshot) bool) {
+func everyCluster(size int) iter.Seq2[func() string, memgraph.Snapshot] {
+	return func(yield func(func() string, memgraph.Snapshot) bool) {
 		for recorded := range records {
 			for told := range lists {
 				if !everyCondition(size, recorded, told, yield) {
@@ -116,23 +129,33 @@ func everyCluster(size int) iter.Seq2[string, memgraph.Snapshot] {
 }
 
 // everyCondition yields all combinations of pods under one record and one list.
-func everyCondition(size int, recorded, told string, yield func(string, memgraph.Snapshot) bool) bool {
+func everyCondition(size int, recorded, told string, yield func(func() string, memgraph.Snapshot) bool) bool {
 	base := []edit{lists[told], records[recorded]}
 	if size == 2 {
 		base = append(base, gone(2), func(s *memgraph.Snapshot) { s.Wanted = 2 })
 	}
 	for n := range power(len(conditions), size) {
-		edits, name := slices.Clone(base), recorded+", list "+told
+		edits := slices.Clone(base)
 		for i := range size {
-			c := conditions[n/power(len(conditions), i)%len(conditions)]
-			edits = append(edits, c.edit(i))
-			name += fmt.Sprintf(", mg-%d %s", i, c.name)
+			edits = append(edits, conditionOf(n, i).edit(i))
+		}
+		name := func() string {
+			name := recorded + ", list " + told
+			for i := range size {
+				name += fmt.Sprintf(", mg-%d %s", i, conditionOf(n, i).name)
+			}
+			return name
 		}
 		if !yield(name, healthy(edits...)) {
 			return false
 		}
 	}
 	return true
+}
+
+// conditionOf is pod i's in the n-th combination.
+func conditionOf(n, i int) condition {
+	return conditions[n/power(len(conditions), i)%len(conditions)]
 }
 
 func power(base, exponent int) int {

@@ -150,6 +150,17 @@ func role(i int, r memgraph.Role) edit {
 
 func terminating(i int) edit { return pod(i, func(p *memgraph.Pod) { p.Terminating = true }) }
 
+// leftover has the recorded MAIN's process answer although its pod is gone.
+func leftover(change func(*memgraph.Pod)) edit {
+	return func(s *memgraph.Snapshot) {
+		s.Leftover = replica(0)
+		s.Leftover.Instance.Role = memgraph.RoleMain
+		change(&s.Leftover)
+	}
+}
+
+func alive(*memgraph.Pod) {}
+
 // replaced is a new pod of the same name, whose Memgraph answers.
 func replaced(i int) edit {
 	return pod(i, func(p *memgraph.Pod) { p.UID, p.Instance.RunID = p.UID+"b", p.Instance.RunID+"b" })

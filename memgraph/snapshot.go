@@ -23,6 +23,10 @@ type Snapshot struct {
 	Floor int64
 	// Pods are those that exist, by ordinal.
 	Pods []Pod
+	// Leftover is the process that was MAIN last, where its pod is gone and it may
+	// not be: a pod that is deleted by force is gone from the API seconds before
+	// its processes end, and they acknowledge writes until then.
+	Leftover Pod
 }
 
 // Pod is one pod of the StatefulSet and the Memgraph in it.
