@@ -29,7 +29,7 @@ import (
 //   - syntax errors after the position;
 //   - values of SHOW STORAGE INFO, and everything in the rows of settings and
 //     snapshots but their number;
-//   - the order of rows;
+//   - the order of rows, and the identities of nodes on servers that are not new;
 //   - for how long a replica is on its way to the state that was recorded;
 //   - what statements see that were asked at once, and timestamps after them,
 //     after a process was stopped, and after a write that is not modelled;
@@ -97,10 +97,8 @@ func readScript(t *testing.T, path string) []step {
 // What a real server answered is what the stand-in answers: phases, codes, texts,
 // columns, rows, kinds, notifications, counts and the keys of summaries.
 func TestAnswersOfARealServer(t *testing.T) {
+	t.Parallel()
 	onGrounds(t, func(t *testing.T, g ground) {
-		if !g.exact {
-			t.Skip("the recorded servers were new")
-		}
 		only := g.versionOf(t)
 		for _, version := range []string{"3.7.2", "3.12.0"} {
 			if only != "" && only != version {
@@ -327,7 +325,11 @@ func (r *replay) rows(query string, rows [][]any) string {
 		case query == "SHOW REPLICAS" && r.unordered:
 			row = unnumbered(row)
 		}
-		text = append(text, r.translated(asJSON(row)))
+		cells := r.translated(asJSON(row))
+		if !r.ground.exact && strings.Contains(cells, "_struct") {
+			cells = "a node"
+		}
+		text = append(text, cells)
 	}
 	slices.Sort(text)
 	return strings.Join(text, "\n")

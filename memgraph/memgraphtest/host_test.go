@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,8 +23,9 @@ import (
 const (
 	// realBinary is the path of an executable.
 	realBinary = "MEMGRAPH_BINARY"
-	// realAddrs are three Bolt addresses of empty instances, separated by commas;
-	// what they hold is deleted. Their replication ports are 10001 to 10003.
+	// realAddrs is the Bolt address of an instance, of which the first counts if
+	// there are several. What it holds is deleted. Scripts are played up to where
+	// they need a process or a second instance, as replicas must be new.
 	realAddrs = "MEMGRAPH_ADDRS"
 )
 
@@ -41,7 +43,8 @@ type host interface {
 type ground struct {
 	host func(t *testing.T, version string, k int) host
 	port func(t *testing.T, k int) int // of replication
-	// exact says that the instances are new, so that timestamps are what they are.
+	// exact says that the instances are new, so that identities of nodes and
+	// timestamps are the recorded ones.
 	exact bool
 }
 
@@ -59,7 +62,7 @@ func onGrounds(t *testing.T, test func(t *testing.T, g ground)) {
 		if os.Getenv(realAddrs) == "" {
 			t.Skip(realAddrs + " is not set")
 		}
-		test(t, ground{newRemote, func(_ *testing.T, k int) int { return 10001 + k }, false})
+		test(t, ground{newRemote, free, false})
 	})
 }
 
@@ -180,19 +183,27 @@ func (p *process) wipe(t *testing.T) {
 // otherwise.
 type remote struct{ at string }
 
+// turn lets one test at a time have the remote instance.
+var turn sync.Mutex
+
 func newRemote(t *testing.T, version string, k int) host {
-	addrs := strings.Split(os.Getenv(realAddrs), ",")
-	if k >= len(addrs) {
-		t.Skipf("%s has no address number %d", realAddrs, k+1)
+	if k > 0 {
+		t.Skip("what has data of its own cannot be a replica: " + needsProcess)
 	}
-	return &remote{addrs[k]}
+	first, _, _ := strings.Cut(os.Getenv(realAddrs), ",")
+	return &remote{first}
 }
+
+// needsProcess is why the rest of a scenario is not played on a remote instance.
+const needsProcess = "it needs a process of its own"
 
 func (r *remote) start(t *testing.T, flags ...string) {
 	t.Helper()
 	if len(flags) > 0 {
-		t.Skip("it needs a process of its own")
+		t.Skip(needsProcess)
 	}
+	turn.Lock()
+	t.Cleanup(turn.Unlock)
 	w := loginAt(t, r.at, v52)
 	w.statement("SET REPLICATION ROLE TO MAIN") // fails on a MAIN
 	for _, row := range w.statement("SHOW REPLICAS").rows {
@@ -203,18 +214,20 @@ func (r *remote) start(t *testing.T, flags ...string) {
 
 func (r *remote) addr() string { return r.at }
 
-func (r *remote) signal(t *testing.T, _ syscall.Signal) { t.Skip("it needs a process of its own") }
+func (r *remote) signal(t *testing.T, _ syscall.Signal) { t.Skip(needsProcess) }
 
-func (r *remote) wipe(t *testing.T) { t.Skip("it needs a process of its own") }
+func (r *remote) wipe(t *testing.T) { t.Skip(needsProcess) }
 
 // versionOf is the version of a ground, "" where it is for the caller to choose.
 func (g ground) versionOf(t *testing.T) string {
 	t.Helper()
 	h := g.host(t, DefaultVersion, 0)
-	if _, ours := h.(*standin); ours {
+	switch h.(type) {
+	case *standin:
 		return ""
+	case *process:
+		h.start(t)
 	}
-	h.start(t)
 	row := loginAt(t, h.addr(), v52).statement("SHOW VERSION").rows[0]
 	return row[0].(string)
 }

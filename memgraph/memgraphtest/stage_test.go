@@ -20,6 +20,7 @@ type stage struct {
 
 // play runs a scenario on the stand-in as Memgraph 3.12 and on real servers.
 func play(t *testing.T, scenario func(s *stage)) {
+	t.Parallel()
 	onGrounds(t, func(t *testing.T, g ground) {
 		text := g.versionOf(t)
 		if text == "" {
