@@ -78,17 +78,18 @@ type step struct {
 	} `json:"answers"`
 }
 
-func readScript(t *testing.T, path string) []step {
+// readLines reads a file of JSON lines.
+func readLines[T any](t *testing.T, path string) []T {
 	t.Helper()
 	f, err := os.Open(path)
 	require.NoError(t, err)
 	defer f.Close()
-	var list []step
+	var list []T
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		var s step
-		require.NoError(t, json.Unmarshal(lines.Bytes(), &s))
-		list = append(list, s)
+		var line T
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &line))
+		list = append(list, line)
 	}
 	require.NoError(t, lines.Err())
 	return list
@@ -112,7 +113,7 @@ func TestAnswersOfARealServer(t *testing.T) {
 				t.Run(version+"/"+filepath.Base(path), func(t *testing.T) {
 					t.Parallel()
 					r := &replay{t: t, ground: g, version: version}
-					for i, s := range readScript(t, path) {
+					for i, s := range readLines[step](t, path) {
 						r.line = fmt.Sprintf("line %d: %s %s%s%s", i+1, s.On, s.Do, s.Query, s.Transaction)
 						r.step(s)
 					}
