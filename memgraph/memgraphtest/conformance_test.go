@@ -79,7 +79,7 @@ type step struct {
 }
 
 // readLines reads a file of JSON lines.
-func readLines[T any](t *testing.T, path string) []T {
+func readLines[T any](t testing.TB, path string) []T {
 	t.Helper()
 	f, err := os.Open(path)
 	require.NoError(t, err)

@@ -99,11 +99,40 @@ func comparable(t *testing.T, payload []byte) bolt.Message {
 	return m
 }
 
-func fromHex(t *testing.T, s string) []byte {
+func fromHex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(s)
 	require.NoError(t, err)
 	return b
+}
+
+// Whatever bytes a client sends, the server serves the next one (invariant 4).
+func FuzzBytes(f *testing.F) {
+	s := RunT(f)
+	for _, version := range []string{"3.7.2", "3.12.0"} {
+		for _, c := range readLines[connection](f, "testdata/wire-"+version+".jsonl") {
+			var sent []byte
+			for _, turn := range c.Turns {
+				sent = append(sent, fromHex(f, turn.Sent)...)
+			}
+			f.Add(c.Login, sent)
+		}
+	}
+	f.Fuzz(func(t *testing.T, loggedIn bool, sent []byte) {
+		conn, err := net.Dial("tcp", s.Addr())
+		require.NoError(t, err)
+		if loggedIn {
+			require.NoError(t, conn.Close())
+			conn = login(t, s, v52).conn
+		}
+		defer conn.Close()
+		require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		_, _ = conn.Write(sent) // the server may hang up before it has all
+		_ = conn.(*net.TCPConn).CloseWrite()
+		_, err = io.Copy(io.Discard, conn)
+		require.False(t, isTimeout(err), "it neither answers nor ends")
+		require.Nil(t, login(t, s, v52).statement("RETURN 1").failure)
+	})
 }
 
 // driven is what the Go driver made of an answer.
