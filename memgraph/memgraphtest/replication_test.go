@@ -118,3 +118,29 @@ func TestFailedDemotionTakesEffect(t *testing.T) {
 	assert.Equal(t, [][]any{{"replica"}}, nodes[1].must("SHOW REPLICATION ROLE"))
 	nodes[1].promote()
 }
+
+// What MAIN acknowledged before SIGTERM, its synchronous replica keeps when it is
+// promoted: Bolt is closed before commits that are under way are cut short.
+func TestATerminatedMainHasAcknowledgedNothingTooMuch(t *testing.T) {
+	for range 20 {
+		nodes := newNodes(t, 2)
+		main, replica := nodes[0], nodes[1]
+		main.join(replica, "STRICT_SYNC")
+		acknowledged := make(chan int64)
+		go func() {
+			last := int64(0)
+			for {
+				if _, err := main.run("CREATE (:N {i: $i})", map[string]any{"i": last + 1}); err != nil {
+					acknowledged <- last
+					return
+				}
+				last++
+			}
+		}()
+		waitFor(t, "some writes", func() bool { return replica.State().Nodes > 20 })
+		main.Terminate()
+		replica.promote()
+		kept := replica.must("MATCH (n) RETURN max(n.i)")[0][0]
+		assert.GreaterOrEqual(t, kept, <-acknowledged)
+	}
+}
