@@ -19,6 +19,10 @@ import (
 // after 1 to 2.2 s.
 const successionGap = 4 * time.Second
 
+// leaseGap is for a change of MAIN by a leader that has to wait first until the
+// lease of one that went silent has run out: 6 s, and the election's next attempt.
+const leaseGap = 10 * time.Second
+
 // scenario is one thing that happens once, to a whole cluster under load.
 type scenario struct {
 	*run
@@ -179,4 +183,36 @@ func TestNewLeaderCannotReachAPod(t *testing.T) {
 	s.judgeWrites(ctx)
 	s.awaitCopy(ctx, async)
 	s.assertSteady()
+}
+
+// A leader that was stopped for longer than its lease comes back believing that it
+// leads, with the news of MAIN's deletion still unread.
+func TestLeaderIsPausedBeyondItsLease(t *testing.T) {
+	ctx, s := newScenario(t)
+	require.NoError(t, lab.Pause(ctx, s.before.Pod))
+	resume := func() error { return lab.Resume(s.before.Pod) }
+	t.Cleanup(func() { _ = resume() }) // if the test ends early
+	require.NoError(t, lab.Delete(ctx, s.before.Record.Main, new(int64(0))))
+	sight, err := lab.Eye.First(ctx, "another MAIN in a stable record", func(sight Sight) bool {
+		return sight.Generation > s.before.Record.Generation && sight.Phase == string(memgraph.Stable)
+	})
+	require.NoError(t, err)
+	require.NoError(t, resume())
+	s.recover(ctx)
+	require.NoError(t, Pause(ctx, 3*time.Second)) // for whatever it might still do
+
+	after, err := lab.Leader(ctx)
+	require.NoError(t, err)
+	assert.NotEqual(t, s.before.Pod, after.Pod)
+	assert.Equal(t, sight.Generation, after.Record.Generation, "one decision")
+	assert.Equal(t, after.Pod, after.Record.History[0].Leader)
+	for _, seen := range lab.Eye.Since(sight.At) {
+		assert.Equal(t, sight.MainRunID, seen.MainRunID)
+	}
+	for _, w := range s.writers {
+		if w.name != s.before.Pod {
+			s.assertGap(w, leaseGap)
+		}
+	}
+	s.judgeWrites(ctx)
 }

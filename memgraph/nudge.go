@@ -16,8 +16,11 @@ import (
 
 // nudges are when the connections are closed, counted from when the statement is
 // handed to the driver: the first event after the statement has begun counts, and
-// when it begins is not known.
-var nudges = []time.Duration{time.Millisecond, 3 * time.Millisecond, 8 * time.Millisecond, 20 * time.Millisecond}
+// when it begins is not known. The later ones are for a machine that is starved.
+var nudges = []time.Duration{
+	time.Millisecond, 3 * time.Millisecond, 8 * time.Millisecond, 20 * time.Millisecond,
+	40 * time.Millisecond, 80 * time.Millisecond, 120 * time.Millisecond,
+}
 
 // nudgeDial bounds opening them. Without them a promotion is slow, not wrong.
 const nudgeDial = 20 * time.Millisecond
