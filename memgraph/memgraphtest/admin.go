@@ -39,6 +39,12 @@ func (s *session) prepareOther(statement cypher.Statement) (*result, error) {
 	case cypher.CreateSnapshot:
 		s.counts.statement("CREATE SNAPSHOT")
 		subject, r.fields, r.execute = "Creating snapshots", []string{"path"}, s.createSnapshot
+	case cypher.StorageMode:
+		s.counts.statement("STORAGE MODE")
+		subject, r.execute = "Storage mode modification", func() ([][]any, error) {
+			s.storage.analytical.Store(st.Analytical)
+			return nil, nil
+		}
 	default:
 		return s.prepareChange(r, statement)
 	}
@@ -70,6 +76,9 @@ func (s *session) transactionVerb(r *result, verb string) func() ([][]any, error
 func (s *session) prepareChange(r *result, statement cypher.Statement) (*result, error) {
 	if s.tx != nil {
 		return nil, refuse("%s", s.version.textMulticommand("Managing replication"))
+	}
+	if s.storage.analytical.Load() {
+		return nil, refuse(textAnalytical)
 	}
 	act, err := s.change(r, statement)
 	if err != nil {
@@ -153,7 +162,7 @@ func (s *session) showReplicas() ([][]any, error) {
 	var rows [][]any
 	for _, r := range s.roles.replicas() {
 		info := map[string]any{}
-		if r.known {
+		if r.known && !s.storage.analytical.Load() {
 			info["memgraph"] = map[string]any{"ts": r.ts, "behind": r.behind, "status": string(r.state)}
 		}
 		rows = append(rows, []any{r.Name, r.Address, string(r.Mode), nil, info})
@@ -230,7 +239,7 @@ func (s *session) showStorage() ([][]any, error) {
 			{"memory_tracked", someMemory}, {"memory_limit", someMemory}, {"license_memory_limit", "unlimited"},
 			{"query+graph_memory_tracked", someMemory}, {"vector_index_memory_tracked", "0B"},
 			{"global_isolation_level", "SNAPSHOT_ISOLATION"}, {"session_isolation_level", ""}, {"next_session_isolation_level", ""},
-			{"global_storage_mode", "IN_MEMORY_TRANSACTIONAL"},
+			{"global_storage_mode", "IN_MEMORY_TRANSACTIONAL"}, // the default of new databases
 		}, nil
 	}
 	rows := [][]any{{"name", "memgraph"}}
@@ -242,7 +251,7 @@ func (s *session) showStorage() ([][]any, error) {
 		{"edge_count", int64(0)}, {"average_degree", 0.0}, {"vm_max_map_count", int64(65530)}, {"memory_res", someMemory},
 		{"peak_memory_res", someMemory}, {"unreleased_delta_objects", int64(0)}, {"disk_usage", someMemory},
 		{"memory_tracked", someMemory}, {"allocation_limit", someMemory}, {"global_isolation_level", "SNAPSHOT_ISOLATION"},
-		{"session_isolation_level", ""}, {"next_session_isolation_level", ""}, {"storage_mode", "IN_MEMORY_TRANSACTIONAL"},
+		{"session_isolation_level", ""}, {"next_session_isolation_level", ""}, {"storage_mode", s.storage.mode()},
 	}...), nil
 }
 
@@ -250,7 +259,7 @@ func (s *session) showStorage() ([][]any, error) {
 // query/interpreter.cpp:7417-7435.
 func (s *session) showDatabase() ([][]any, error) {
 	return [][]any{
-		{"name", "memgraph"}, {"database_uuid", s.storage.identity()}, {"state", "HOT"}, {"storage_mode", "IN_MEMORY_TRANSACTIONAL"},
+		{"name", "memgraph"}, {"database_uuid", s.storage.identity()}, {"state", "HOT"}, {"storage_mode", s.storage.mode()},
 		{"vertex_count", int64(s.storage.graph.Len())}, {"edge_count", int64(0)}, {"average_degree", 0.0},
 		{"unreleased_delta_objects", int64(0)}, {"disk_usage", someMemory}, {"graph_memory_tracked", someMemory},
 		{"query_memory_tracked", "0B"}, {"vector_index_memory_tracked", "0B"}, {"tenant_memory_tracked", someMemory},

@@ -282,10 +282,11 @@ func (c *client) recover(ldt int64) {
 var errRefused = errors.New("the replica refused")
 
 // sendMissing sends a snapshot, if the log does not reach back to ldt, and then
-// the log. It returns how far the replica got.
+// the log. It returns how far the replica got. One that nothing was committed on
+// gets the snapshot there is, which empties it of what it holds nevertheless.
 func (c *client) sendMissing(ldt int64) (int64, error) {
 	missing, ok := c.storage.log.after(ldt)
-	if !ok {
+	if !ok || ldt == 0 && c.storage.hasSnapshot() {
 		packed, err := c.storage.newestSnapshot()
 		if err != nil {
 			return ldt, err

@@ -18,7 +18,7 @@ type outcome struct {
 // failure's class is another before 3.8. Source: Memgraph v3.12
 // storage/v2/inmemory/storage.cpp:1130-1272.
 func (r *replication) commit(tx *graph.Tx, kind transactionKind) outcome {
-	if !tx.Wrote() {
+	if !tx.Wrote() || r.storage.analytical.Load() {
 		tx.Commit()
 		return outcome{}
 	}

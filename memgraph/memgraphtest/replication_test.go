@@ -2,6 +2,7 @@ package memgraphtest
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -142,5 +143,97 @@ func TestATerminatedMainHasAcknowledgedNothingTooMuch(t *testing.T) {
 		replica.promote()
 		kept := replica.must("MATCH (n) RETURN max(n.i)")[0][0]
 		assert.GreaterOrEqual(t, kept, <-acknowledged)
+	}
+}
+
+// Data that was loaded in analytical mode has no timestamp: a MAIN with a snapshot
+// takes the replica for empty, and empties it without an error.
+func TestDataWithoutATimestampIsLost(t *testing.T) {
+	nodes := newNodes(t, 2)
+	main, replica := nodes[0], nodes[1]
+	main.must("CREATE (n:Gone) DELETE n")
+	main.must("CREATE SNAPSHOT")
+	replica.must("STORAGE MODE IN_MEMORY_ANALYTICAL")
+	replica.must("CREATE (:Loaded)")
+	_, err := replica.run(fmt.Sprintf("SET REPLICATION ROLE TO REPLICA WITH PORT %d", replica.port))
+	assert.Equal(t, textAnalytical, textOf(t, err))
+	replica.must("STORAGE MODE IN_MEMORY_TRANSACTIONAL")
+	assert.Equal(t, int64(0), replica.State().Timestamp)
+	assert.Equal(t, 1, replica.State().Nodes)
+	main.join(replica, "SYNC")
+	assert.Equal(t, 0, replica.State().Nodes)
+}
+
+// An analytical MAIN replicates nothing and knows nothing of its replicas.
+func TestAnalyticalMain(t *testing.T) {
+	nodes := newNodes(t, 2)
+	main, replica := nodes[0], nodes[1]
+	main.join(replica, "SYNC")
+	main.must("STORAGE MODE IN_MEMORY_ANALYTICAL")
+	assert.Equal(t, map[string]any{}, main.must("SHOW REPLICAS")[0][4])
+	main.must("CREATE (:N)")
+	assert.Equal(t, []int{1, 0}, []int{main.State().Nodes, replica.State().Nodes})
+	main.crashRestart()
+	assert.Equal(t, 0, main.State().Nodes)
+}
+
+// SIGTERM cuts a commit short that waits for a silent replica, from 3.12 on: MAIN
+// alone has it. Before, it is waited for.
+func TestTerminationDuringACommit(t *testing.T) {
+	for version, waits := range map[string]bool{"3.8.0": true, "3.12.0": false} {
+		t.Run(version, func(t *testing.T) {
+			const scale = 0.02 // 0.6 s for a commit
+			nodes := newNodes(t, 2, func(c *Config) { c.Version, c.TimeoutScale, c.CheckFrequency = version, scale, time.Minute })
+			main, replica := nodes[0], nodes[1]
+			main.join(replica, "SYNC")
+			silence(t, replica)
+			commit := main.after("CREATE (:N)")
+			main.awaitStatus(replica, "replicating")
+			began := time.Now()
+			main.Terminate()
+			assert.Equal(t, waits, time.Since(began) > 400*time.Millisecond)
+			assert.Error(t, <-commit)
+			require.NoError(t, main.Start(t.Context()))
+			assert.Equal(t, 1, main.State().Nodes)
+		})
+	}
+}
+
+// A replica that is applying something refuses its promotion from 3.8 on; before,
+// the promotion waits.
+func TestPromotionWhileApplying(t *testing.T) {
+	for version, waits := range map[string]bool{"3.7.2": true, "3.12.0": false} {
+		t.Run(version, func(t *testing.T) {
+			n := newNode(t, "n0", func(c *Config) { c.Version = version })
+			n.demote()
+			r := n.running().roles
+			server := r.server
+			server.applying.Lock()
+			applied := make(chan bool)
+			call := request{method: recoverLog, main: r.mainUUID()}
+			go func() { applied <- server.answer(call).ok }()
+			if waits {
+				<-time.After(20 * time.Millisecond) // the call has been let in
+			} else {
+				waitFor(t, "the call to arrive", func() bool { return !r.lock.TryLock() || unlock(n) })
+			}
+			promotion := n.after("SET REPLICATION ROLE TO MAIN")
+			if waits {
+				select {
+				case err := <-promotion:
+					assert.Fail(t, "it did not wait", "%v", err)
+				case <-time.After(50 * time.Millisecond):
+				}
+			} else {
+				assert.Equal(t, textSetMain, textOf(t, <-promotion))
+			}
+			server.applying.Unlock()
+			assert.True(t, <-applied)
+			if waits {
+				assert.NoError(t, <-promotion)
+			} else {
+				n.promote()
+			}
+		})
 	}
 }

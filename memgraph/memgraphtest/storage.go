@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"memgraph-controller/memgraph/memgraphtest/internal/graph"
@@ -28,6 +29,9 @@ type storage struct {
 	// abort ends the process: Memgraph does not live on with a log that it cannot
 	// write. Source: Memgraph v3.12 utils/file.cpp, OutputFile.
 	abort func()
+	// analytical storage keeps no log: what is committed has no timestamp, is not
+	// replicated and does not survive the process.
+	analytical atomic.Bool
 
 	mu      sync.Mutex
 	uuid    string
@@ -148,6 +152,14 @@ func (s *storage) identity() string {
 	return s.uuid
 }
 
+// mode is the storage mode's name.
+func (s *storage) mode() string {
+	if s.analytical.Load() {
+		return "IN_MEMORY_ANALYTICAL"
+	}
+	return "IN_MEMORY_TRANSACTIONAL"
+}
+
 // advance makes ts the last durable timestamp.
 func (s *storage) advance(ts int64) {
 	s.mu.Lock()
@@ -242,6 +254,12 @@ func (s *storage) restore(packed []byte, wait time.Duration) error {
 	s.clock = max(s.clock, s.ldt+1)
 	s.mu.Unlock()
 	return s.keep(packed, reign{snap.epoch, snap.ldt}, snap.ldt)
+}
+
+func (s *storage) hasSnapshot() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saved.ldt > 0
 }
 
 // newestSnapshot reads the newest snapshot; one that the log continues exists

@@ -29,6 +29,8 @@ type (
 	Enterprise struct{}
 	// CreateSnapshot is CREATE SNAPSHOT.
 	CreateSnapshot struct{}
+	// StorageMode is STORAGE MODE; Analytical keeps no log, the other mode does.
+	StorageMode struct{ Analytical bool }
 	// Transaction is BEGIN, COMMIT or ROLLBACK as a query.
 	Transaction struct{ Verb string }
 )
@@ -86,6 +88,10 @@ func (p *parser) statement() (Statement, error) {
 		return Drop{Name: name}, err
 	case p.accept("CREATE", "SNAPSHOT"):
 		return CreateSnapshot{}, nil
+	case p.accept("STORAGE", "MODE", "IN_MEMORY_ANALYTICAL"):
+		return StorageMode{Analytical: true}, nil
+	case p.accept("STORAGE", "MODE", "IN_MEMORY_TRANSACTIONAL"):
+		return StorageMode{}, nil
 	}
 	for _, verb := range []string{"BEGIN", "COMMIT", "ROLLBACK"} {
 		if p.accept(verb) {
