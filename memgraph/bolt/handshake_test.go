@@ -10,8 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The proposals and what Memgraph 3.12.0 and 3.7.2 chose: transcripts
-// 01-fresh-instance of both.
+// The proposals, and what Memgraph 3.12.0 and 3.7.2 chose when they were recorded.
 func TestChooseAsMemgraphDoes(t *testing.T) {
 	v3120 := []Version{{1, 0}, {4, 0}, {4, 1}, {4, 3}, {4, 4}, {5, 2}}
 	v372 := []Version{{1, 0}, {4, 0}, {4, 1}, {4, 3}, {5, 2}}
@@ -61,7 +60,7 @@ func TestReadVersion(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, v)
 
-	// Memgraph's answer when no version is shared: transcript 01, "5.1 exactly".
+	// The answer of Memgraph 3.12.0 to a client that knows 5.1 only, as recorded.
 	_, err = ReadVersion(bytes.NewReader([]byte{0, 0x86, 0xB1, 0x7F}))
 	assert.ErrorContains(t, err, "handshake refused")
 }

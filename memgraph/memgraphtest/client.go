@@ -231,7 +231,8 @@ func (c *client) check() {
 	if c.state == stateRecovery {
 		return
 	}
-	if c.ts = max(c.ts, a.ldt); !a.ok {
+	c.ts = max(c.ts, a.ldt)
+	if !a.ok {
 		c.ts = 0
 	}
 	if a.ldt >= ldt {

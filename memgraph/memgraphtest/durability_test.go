@@ -169,6 +169,7 @@ func TestInformation(t *testing.T) {
 }
 
 func TestBigTransactions(t *testing.T) {
+	t.Parallel()
 	nodes := newNodes(t, 2)
 	main, replica := nodes[0], nodes[1]
 	main.join(replica, "SYNC")

@@ -131,9 +131,6 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Faults are those that were set, whether or not a process runs.
-func (s *Server) Faults() (Faults, error) { return readFaults(s.config().DataDirectory) }
-
 // SetFaults replaces all faults; the zero value ends them.
 func (s *Server) SetFaults(f Faults) error {
 	s.failing.Lock()

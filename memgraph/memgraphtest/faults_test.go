@@ -216,6 +216,7 @@ func TestBlackHoleByVersion(t *testing.T) {
 
 // DROP kills MAIN in two cases, and in no others.
 func TestDropKills(t *testing.T) {
+	t.Parallel()
 	quick := func(c *Config) { c.TimeoutScale = 0.01 }
 	t.Run("in recovery", func(t *testing.T) {
 		nodes := newNodes(t, 2, quick)

@@ -44,11 +44,11 @@ func launch(ctx context.Context, cfg Config, n *network, c *counters) (*instance
 	if i.tls, err = serverTLS(cfg); err != nil {
 		return nil, err
 	}
-	i.life, i.kill = context.WithCancel(context.WithoutCancel(ctx))
 	set, err := readFaults(cfg.DataDirectory)
 	if err != nil {
 		return nil, err
 	}
+	i.life, i.kill = context.WithCancel(context.WithoutCancel(ctx))
 	i.faults = newFaults(i.die, set)
 	abort := context.AfterFunc(ctx, i.kill)
 	if err := i.recover(ctx); err != nil {

@@ -16,6 +16,7 @@ import (
 // The official JavaScript driver opens sessions, runs all kinds of transactions,
 // streams 100 000 records, and takes errors for what they are.
 func TestJavaScriptDriver(t *testing.T) {
+	t.Parallel()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("node is not installed")

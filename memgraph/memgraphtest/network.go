@@ -227,7 +227,7 @@ func (c *conn) abandoned() bool {
 func (c *conn) pass() error {
 	for s := c.network.state.Load(); s.stuck(); s = c.network.state.Load() {
 		var expired <-chan time.Time
-		if d := c.deadline.Load(); d != nil && !d.IsZero() {
+		if d := c.deadline.Load(); d != nil && !d.IsZero() && s.mode() != Hang { // for which no time passes
 			timer := time.NewTimer(time.Until(*d))
 			defer timer.Stop()
 			expired = timer.C

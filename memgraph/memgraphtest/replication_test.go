@@ -61,6 +61,7 @@ func TestStrictSyncMainKilledMidCommit(t *testing.T) {
 }
 
 func TestPartitionedMain(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"SYNC", "STRICT_SYNC"} {
 		t.Run(mode, func(t *testing.T) {
 			nodes := newNodes(t, 2, func(c *Config) { c.TimeoutScale, c.CheckFrequency = 0.05, time.Minute })

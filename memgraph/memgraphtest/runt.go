@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 )
 
 // T is what RunT needs of a *testing.T.
@@ -43,11 +44,17 @@ func RunT(t T, options ...func(*Config)) *Server {
 // otherwise be in the way when a server comes back.
 const firstFreePort, lastFreePort = 15000, 32000
 
+// given are the ports that FreePort has returned.
+var given sync.Map
+
 // FreePort is a port on host that nobody listens on at the moment, for a
-// replica of RunT to listen on.
+// replica of RunT to listen on. It returns none twice.
 func FreePort(t T, host string) int {
 	for range 100 {
 		port := firstFreePort + rand.IntN(lastFreePort-firstFreePort)
+		if _, taken := given.LoadOrStore(port, nil); taken {
+			continue
+		}
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		if err == nil {
 			_ = l.Close() // it listened a moment ago

@@ -46,7 +46,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.reap()
 	cfg := s.config()
-	f, err := s.Faults()
+	f, err := readFaults(cfg.DataDirectory)
 	if err == nil {
 		err = s.occupy(f.OccupiedPorts)
 	}

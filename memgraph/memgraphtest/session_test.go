@@ -241,6 +241,7 @@ func TestTransactionsAsStatements(t *testing.T) {
 
 // Rows come in batches of 1000 with this driver; the commit follows the last.
 func TestLongResults(t *testing.T) {
+	t.Parallel()
 	s := RunT(t)
 	c := connect(t, s)
 	rows := c.must("UNWIND range(1, 100000) AS i CREATE (n:N {i: i}) RETURN n.i")
