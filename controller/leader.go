@@ -108,7 +108,21 @@ func (l *lock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) 
 }
 
 func (l *lock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	if r.HolderIdentity == "" {
+		return l.release(func() error { return l.Interface.Update(ctx, r) })
+	}
 	return l.renew(func() error { return l.Interface.Update(ctx, r) })
+}
+
+// release gives the lease up only while it is ours for sure. The election reads it
+// anew before it clears it, but does not look whose it is by then: after a pause it
+// would clear that of the next leader, who would not know for seconds. Source:
+// client-go v0.37.2 leaderelection.go:326-348.
+func (l *lock) release(write func() error) error {
+	if err := l.valid(); err != nil {
+		return err
+	}
+	return write()
 }
 
 // RecordEvent is how the election says that it was won, before it says so to

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"memgraph-controller/memgraph"
 )
@@ -103,6 +104,33 @@ func TestALeaseCountsFromBeforeItsRenewalWasSent(t *testing.T) {
 		<-time.After(2*time.Second + time.Nanosecond)
 		assert.ErrorIs(t, l.valid(), errLeaseStale)
 		assert.Equal(t, begun.Add(4*time.Second), <-expired)
+	})
+}
+
+// leases counts what is written to a Lease.
+type leases struct {
+	resourcelock.Interface
+	written []string // holders
+}
+
+func (l *leases) Update(_ context.Context, r resourcelock.LeaderElectionRecord) error {
+	l.written = append(l.written, r.HolderIdentity)
+	return nil
+}
+
+// A leader that was paused for longer than its lease finds it in other hands: it
+// must not clear it there.
+func TestAnExpiredLeaseIsNotReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &leases{}
+		l := &lock{Interface: api, limit: 4 * time.Second}
+		mine, nobodys := resourcelock.LeaderElectionRecord{HolderIdentity: "a"}, resourcelock.LeaderElectionRecord{}
+		require.NoError(t, l.Update(t.Context(), mine))
+		<-time.After(3 * time.Second)
+		require.NoError(t, l.Update(t.Context(), nobodys), "it is ours")
+		<-time.After(2 * time.Second)
+		assert.ErrorIs(t, l.Update(t.Context(), nobodys), errLeaseStale, "invariant 3: a release renews nothing")
+		assert.Equal(t, []string{"a", ""}, api.written)
 	})
 }
 

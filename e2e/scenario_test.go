@@ -203,7 +203,9 @@ func TestLeaderIsPausedBeyondItsLease(t *testing.T) {
 
 	after, err := lab.Leader(ctx)
 	require.NoError(t, err)
-	assert.NotEqual(t, s.before.Pod, after.Pod)
+	if !assert.NotEqual(t, s.before.Pod, after.Pod) {
+		t.Log(logs())
+	}
 	assert.Equal(t, sight.Generation, after.Record.Generation, "one decision")
 	assert.Equal(t, after.Pod, after.Record.History[0].Leader)
 	for _, seen := range lab.Eye.Since(sight.At) {
