@@ -19,7 +19,8 @@ import (
 type Faults struct {
 	// Delay passes before each message, of a client or of MAIN, is obeyed.
 	Delay time.Duration `json:"delay,omitempty"`
-	// FailPrepares is how many of the next commits a replica refuses to take.
+	// FailPrepares is how many of the next commits a replica refuses to take; a
+	// process that starts counts anew.
 	FailPrepares int `json:"fail_prepares,omitempty"`
 	// HoldStorage is a read that does not end: no snapshot of MAIN gets in.
 	HoldStorage bool `json:"hold_storage,omitempty"`
@@ -104,7 +105,7 @@ func (f *faults) now() Faults {
 	return f.set
 }
 
-// pause is the delay of a message.
+// pause waits before a message is obeyed.
 func (f *faults) pause(ctx context.Context) { sleep(ctx, f.now().Delay) }
 
 // refusesPrepare counts down the commits that a replica refuses.

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// died waits for the process to end by itself.
+// awaitDeath waits for the process to end by itself.
 func (n *node) awaitDeath() {
 	n.t.Helper()
 	select {
