@@ -137,9 +137,16 @@ func (c *Controller) noteNear(main memgraph.Pod) {
 	}
 	asked := main.Instance.ReplicasAsked
 	for _, p := range s.Pods {
-		if r, listed := s.Registration(main, p); listed && r.Near() && p.Instance.Since.Before(asked) {
-			c.seen.update(p.UID, p.Instance.RunID, func(i *memgraph.Instance) { i.NearAt = asked })
+		r, listed := s.Registration(main, p)
+		if !listed || !p.Instance.Since.Before(asked) {
+			continue
 		}
+		c.seen.update(p.UID, p.Instance.RunID, func(i *memgraph.Instance) {
+			i.ListedAt = asked
+			if r.Near() {
+				i.NearAt = asked
+			}
+		})
 	}
 }
 

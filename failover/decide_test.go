@@ -330,6 +330,7 @@ func TestANewMainBeginsWithAPartnerThatIsNear(t *testing.T) {
 		"of a version without strict": {[]edit{instance(2, func(in *memgraph.Instance) { in.Version = memgraph.Version{Major: 3, Minor: 5} })}, "mg-2", memgraph.Sync},
 		"of an unknown version":       {[]edit{instance(2, func(in *memgraph.Instance) { in.Version = memgraph.Version{} })}, "", memgraph.Async},
 		"in step long ago":            {[]edit{instance(2, func(in *memgraph.Instance) { in.NearAt = now.Add(-time.Minute) })}, "", memgraph.Async},
+		"nothing is known yet":        {[]edit{instance(2, func(in *memgraph.Instance) { in.ListedAt, in.NearAt = time.Time{}, time.Time{} })}, "mg-2", memgraph.StrictSync},
 		"never in step":               {[]edit{instance(2, func(in *memgraph.Instance) { in.NearAt = time.Time{} })}, "", memgraph.Async},
 		"was wiped":                   {[]edit{instance(2, func(in *memgraph.Instance) { in.Rejoin = true })}, "", memgraph.Async},
 		"empty":                       {[]edit{vertices(2, 0)}, "", memgraph.Async},

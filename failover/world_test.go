@@ -44,8 +44,8 @@ func replica(i int) memgraph.Pod {
 			Reach: memgraph.Answered, Asked: now, Since: now.Add(-time.Minute),
 			Identity: memgraph.Identity{Role: memgraph.RoleReplica, RunID: fmt.Sprintf("run-%d", i)},
 			Storage:  memgraph.StorageInfo{Vertices: 10, Database: fmt.Sprintf("db-%d", i)}, StorageAt: now,
-			Version: memgraph.Version{Major: 3, Minor: 12},
-			NearAt:  now.Add(-time.Second),
+			Version:  memgraph.Version{Major: 3, Minor: 12},
+			ListedAt: now.Add(-time.Second), NearAt: now.Add(-time.Second),
 		},
 	}
 }

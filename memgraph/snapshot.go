@@ -61,9 +61,9 @@ type Instance struct {
 	Storage   StorageInfo
 	StorageAt time.Time
 	Version   Version
-	// NearAt is when a MAIN last listed this process as holding all it had
-	// committed, but for a few; the zero time is never.
-	NearAt time.Time
+	// ListedAt is when the recorded MAIN last listed this process, and NearAt when
+	// as holding all that it had committed, but for a few; the zero time is never.
+	ListedAt, NearAt time.Time
 	// Diverged says that this process was refused as a replica of MAIN.
 	Diverged bool
 	// Rejoin says that MAIN may list this process by a registration from before
@@ -212,8 +212,9 @@ func PartnerMode(main, partner Pod) (mode SyncMode, ok bool) {
 const nearAge = 5 * time.Second
 
 // CatchesUp reports whether p, registered on main, is in step within milliseconds:
-// either holds nothing, or a MAIN said lately that p holds nearly all. One that
-// lost its data may be listed so and is not (observed on 3.12.0).
+// both hold nothing, or MAIN said lately that p holds nearly all, or has told us
+// nothing of it: a new leader takes it for a replica like most. One that lost its
+// data may be listed as ready and is not (observed on 3.12.0).
 func (s Snapshot) CatchesUp(main, p Pod) bool {
 	known := !main.Instance.StorageAt.IsZero() && !p.Instance.StorageAt.IsZero()
 	if !known || p.Instance.Rejoin || p.Instance.Diverged {
@@ -222,7 +223,7 @@ func (s Snapshot) CatchesUp(main, p Pod) bool {
 	if p.Instance.Storage.Vertices == 0 {
 		return main.Instance.Storage.Vertices == 0
 	}
-	return !p.Instance.NearAt.IsZero() && s.Now.Sub(p.Instance.NearAt) <= nearAge
+	return p.Instance.ListedAt.IsZero() || s.Now.Sub(p.Instance.NearAt) <= nearAge
 }
 
 // FirstMode is what p is to be registered with on main while it is not registered
