@@ -123,7 +123,11 @@ func TestDiff(t *testing.T) {
 			instance(2, func(i *memgraph.Instance) { i.StorageAt = time.Time{} })), steps{}},
 
 		{"a replica without registration", healthy(unlisted(2)), steps{"register mg_2 async"}},
-		{"the partner without registration, async first", healthy(notInSync, unlisted(1)), steps{"register mg_1 async"}},
+		{"the partner without registration, far behind: async first", healthy(notInSync, unlisted(1),
+			instance(1, func(i *memgraph.Instance) { i.ListedAt = now })), steps{"register mg_1 async"}},
+		{"the partner without registration, near", healthy(notInSync, unlisted(1),
+			instance(1, func(i *memgraph.Instance) { i.ListedAt, i.NearAt = now, now })), steps{"register mg_1 strict_sync"}},
+		{"a partner of which nothing is known", healthy(notInSync, unlisted(1)), steps{"register mg_1 strict_sync"}},
 		{"a ghost", healthy(status(2, memgraph.StatusNone)), steps{"drop mg_2", "register mg_2 async"}},
 		{"another address, the old process noticed as gone", healthy(listed(2, func(r *memgraph.Replica) {
 			r.Address, r.Status = "10.0.0.99:10000", memgraph.StatusInvalid
