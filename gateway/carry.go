@@ -11,10 +11,15 @@ import (
 )
 
 // carry leads s from its first bytes to its end. Once ctx is over, s is not
-// connected any more; a relay goes on.
+// connected any more; what is connected goes on. What is no Bolt that the gateway
+// knows is relayed as bytes.
 func (g *Gateway) carry(ctx context.Context, s *session) ending {
 	if how := s.sniff(g.cfg.HandshakeTimeout); how != "" {
 		return how
+	}
+	if v, ok := g.speaks(s.head); ok {
+		s.head = nil
+		return g.converse(ctx, s, v)
 	}
 	expires := time.Now().Add(g.cfg.HoldTimeout)
 	for place := newTicket(); ; {
@@ -135,7 +140,7 @@ func (g *Gateway) attach(ctx context.Context, s *session, main *incarnation) end
 	g.sessions.move(s, stateAttaching)
 	dialling, cancel := context.WithTimeout(ctx, g.cfg.DialTimeout)
 	defer cancel()
-	tie := &bond{main: main, dial: cancel}
+	tie := &bond{main: main, release: cancel}
 	s.bond.Store(tie)
 	defer s.bond.Store(nil)
 	s.cutIfReplaced(&g.gate.main)
@@ -173,7 +178,7 @@ func (g *Gateway) connect(ctx context.Context, s *session, tie *bond) (*net.TCPC
 		_, err = backend.Write(s.head) // fits into an empty send buffer
 	}
 	if err == nil {
-		err = tie.hold(s.client, backend)
+		err = tie.hold(func() { abort(s.client, backend) })
 	}
 	if err != nil {
 		_ = backend.Close()
@@ -182,9 +187,32 @@ func (g *Gateway) connect(ctx context.Context, s *session, tie *bond) (*net.TCPC
 	return backend, nil
 }
 
+// speaks is the version to speak with a client that opened with head, if there is
+// one that the gateway can carry from one MAIN to another.
+func (g *Gateway) speaks(head []byte) (bolt.Version, bool) {
+	if !isBolt(head) {
+		return bolt.Version{}, false
+	}
+	h, err := bolt.ParseHandshake([bolt.HandshakeSize]byte(head))
+	if err != nil {
+		return bolt.Version{}, false
+	}
+	return h.Choose(g.cfg.Versions)
+}
+
 // refuse tells a client why, where there is something to tell.
 func (g *Gateway) refuse(s *session, how ending) ending {
-	var f bolt.Failure
+	f, told := g.refusal(how)
+	if told {
+		g.sessions.move(s, stateRefusing)
+		s.why = refuse(s.client, s.head, f)
+	}
+	return how
+}
+
+// refusal is what a client is told that cannot be carried; false if nothing.
+func (g *Gateway) refusal(how ending) (bolt.Failure, bool) {
+	f := bolt.Failure{}
 	switch how {
 	case endNoMain:
 		f.Code = codeNoMain
@@ -196,10 +224,6 @@ func (g *Gateway) refuse(s *session, how ending) ending {
 	case endDraining:
 		f.Code = codeDraining
 		f.Message = "the gateway is stopping; nothing was begun"
-	default:
-		return how
 	}
-	g.sessions.move(s, stateRefusing)
-	s.why = refuse(s.client, s.head, f)
-	return how
+	return f, f.Code != ""
 }

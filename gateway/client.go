@@ -24,16 +24,6 @@ const refuseWithin = 2 * time.Second
 // send well below 1 KiB, and a token may be larger.
 const maxHello = 64 << 10
 
-// Codes of refusals. Every driver takes the second word for "try again", which
-// they are sure to mean: nothing was begun. All four words must be there.
-// Source: neo4j-go-driver v5 db/errors.go, and its JavaScript, Python and Java
-// counterparts.
-const (
-	codeNoMain     = "Memgraph.TransientError.Gateway.NoMain"
-	codeOverloaded = "Memgraph.TransientError.Gateway.Overloaded"
-	codeDraining   = "Memgraph.TransientError.Gateway.Draining"
-)
-
 // sniff reads a client's first bytes, which belong to its MAIN: a whole Bolt
 // handshake, or some of what opens TLS (a record of type 22) or a WebSocket.
 func sniff(client net.Conn, within time.Duration) ([]byte, error) {

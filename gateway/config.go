@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +27,15 @@ const (
 	// DefaultHandshakeTimeout is for a client's first 20 bytes, which a driver
 	// sends in its first packet.
 	DefaultHandshakeTimeout = 5 * time.Second
+	// DefaultLoginTimeout is for a client to send its login, once it may.
+	DefaultLoginTimeout = 15 * time.Second
+	// DefaultFinishTimeout is above what nearly all statements take, and within
+	// the bar of 500 ms for a planned change of MAIN.
+	DefaultFinishTimeout = 400 * time.Millisecond
+	// DefaultRerunLimit holds thousands of statements.
+	DefaultRerunLimit = 1 << 20
+	// DefaultRerunTotal bounds the gateway's memory for it.
+	DefaultRerunTotal = 256 << 20
 	// DefaultHoldTimeout is well above a failover and below the 30 s for which
 	// drivers retry a transaction.
 	DefaultHoldTimeout = 10 * time.Second
@@ -35,6 +47,10 @@ const (
 	// DefaultDrainTimeout fits into a pod's default grace period of 30 s.
 	DefaultDrainTimeout = 20 * time.Second
 )
+
+// CommonVersions of Bolt are those that every Memgraph since 2.9 speaks; 3.12
+// added 4.4. Source: Memgraph communication/bolt/v1/constants.hpp.
+var CommonVersions = []bolt.Version{{Major: 5, Minor: 2}, {Major: 4, Minor: 3}}
 
 // Config of a Gateway. Zero limits take the defaults above.
 type Config struct {
@@ -48,12 +64,32 @@ type Config struct {
 	// its own which Run waits for.
 	Lost func(addr string, generation int64)
 
+	// Versions of Bolt that every pod speaks, the only ones in which a client can
+	// be carried from one MAIN to another; CommonVersions if nil. Clients of other
+	// versions are relayed as bytes, and cut when MAIN changes.
+	Versions []bolt.Version
+	// Rerun says which interrupted transactions are run again; "" is RerunVerified.
+	Rerun Rerun
+
+	Limits
+	Timeouts
+}
+
+// Limits of a Gateway.
+type Limits struct {
 	MaxSessions  int // held at once, in whatever state
 	MaxParked    int // of them, waiting for a MAIN
 	MaxAttaching int // of them, connecting to it at the same time
+	RerunLimit   int // bytes of a transaction's requests kept to run it again
+	RerunTotal   int // bytes of all transactions' requests kept
+}
 
+// Timeouts of a Gateway.
+type Timeouts struct {
 	HandshakeTimeout time.Duration // for a client's first bytes
+	LoginTimeout     time.Duration // for each message of its login
 	HoldTimeout      time.Duration // for which a client is parked
+	FinishTimeout    time.Duration // for answers that a replaced MAIN owes
 	DialTimeout      time.Duration // for a connection to MAIN
 	VerifyInterval   time.Duration // between two questions for its role
 	DrainTimeout     time.Duration // for relays to end once Run's context has
@@ -70,35 +106,40 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Lost == nil {
 		c.Lost = func(string, int64) {}
 	}
-	for _, f := range []struct {
-		name  string
-		value *int
-		unset int
-	}{
-		{"MaxSessions", &c.MaxSessions, DefaultMaxSessions},
-		{"MaxParked", &c.MaxParked, DefaultMaxParked},
-		{"MaxAttaching", &c.MaxAttaching, DefaultMaxAttaching},
-	} {
-		if err := orDefault(f.name, f.value, f.unset); err != nil {
-			return c, err
-		}
+	if c.Versions == nil {
+		c.Versions = CommonVersions
 	}
-	for _, f := range []struct {
-		name  string
-		value *time.Duration
-		unset time.Duration
-	}{
-		{"HandshakeTimeout", &c.HandshakeTimeout, DefaultHandshakeTimeout},
-		{"HoldTimeout", &c.HoldTimeout, DefaultHoldTimeout},
-		{"DialTimeout", &c.DialTimeout, DefaultDialTimeout},
-		{"VerifyInterval", &c.VerifyInterval, DefaultVerifyInterval},
-		{"DrainTimeout", &c.DrainTimeout, DefaultDrainTimeout},
-	} {
-		if err := orDefault(f.name, f.value, f.unset); err != nil {
-			return c, err
-		}
+	c.Rerun = cmp.Or(c.Rerun, RerunVerified)
+	if !slices.Contains([]Rerun{RerunOff, RerunUnseen, RerunVerified}, c.Rerun) {
+		return c, fmt.Errorf("gateway config: Rerun is %q: give off, unseen or verified", c.Rerun)
 	}
-	return c, nil
+	if err := c.Limits.complete(); err != nil {
+		return c, err
+	}
+	return c, c.Timeouts.complete()
+}
+
+// complete fills in what is zero.
+func (l *Limits) complete() error {
+	return errors.Join(
+		orDefault("MaxSessions", &l.MaxSessions, DefaultMaxSessions),
+		orDefault("MaxParked", &l.MaxParked, DefaultMaxParked),
+		orDefault("MaxAttaching", &l.MaxAttaching, DefaultMaxAttaching),
+		orDefault("RerunLimit", &l.RerunLimit, DefaultRerunLimit),
+		orDefault("RerunTotal", &l.RerunTotal, DefaultRerunTotal),
+	)
+}
+
+func (t *Timeouts) complete() error {
+	return errors.Join(
+		orDefault("HandshakeTimeout", &t.HandshakeTimeout, DefaultHandshakeTimeout),
+		orDefault("LoginTimeout", &t.LoginTimeout, DefaultLoginTimeout),
+		orDefault("HoldTimeout", &t.HoldTimeout, DefaultHoldTimeout),
+		orDefault("FinishTimeout", &t.FinishTimeout, DefaultFinishTimeout),
+		orDefault("DialTimeout", &t.DialTimeout, DefaultDialTimeout),
+		orDefault("VerifyInterval", &t.VerifyInterval, DefaultVerifyInterval),
+		orDefault("DrainTimeout", &t.DrainTimeout, DefaultDrainTimeout),
+	)
 }
 
 func orDefault[T int | time.Duration](name string, value *T, unset T) error {

@@ -17,9 +17,10 @@ func TestAWrongConfigIsRefusedByName(t *testing.T) {
 	for want, c := range map[string]Config{
 		`Listen "" is not host:port`:       {},
 		`Listen "127.0.0.1" is not`:        {Listen: "127.0.0.1"},
-		"MaxParked is -1":                  {Listen: "127.0.0.1:0", MaxParked: -1},
-		"HoldTimeout is -1s":               {Listen: "127.0.0.1:0", HoldTimeout: -time.Second},
-		"give a positive one, or 0 for 5s": {Listen: "127.0.0.1:0", HandshakeTimeout: -1},
+		"MaxParked is -1":                  {Listen: "127.0.0.1:0", Limits: Limits{MaxParked: -1}},
+		"HoldTimeout is -1s":               {Listen: "127.0.0.1:0", Timeouts: Timeouts{HoldTimeout: -time.Second}},
+		"give a positive one, or 0 for 5s": {Listen: "127.0.0.1:0", Timeouts: Timeouts{HandshakeTimeout: -1}},
+		`Rerun is "always": give off,`:     {Listen: "127.0.0.1:0", Rerun: "always"},
 		"listen for clients":               {Listen: "192.0.2.1:0"},
 	} {
 		_, err := New(c)

@@ -217,7 +217,7 @@ func (p *process) reply(c net.Conn, m bolt.Message, query string) error {
 // startGateway runs a gateway until the test ends; edit may change its config.
 func startGateway(t testing.TB, edit func(*Config)) *Gateway {
 	t.Helper()
-	cfg := Config{Listen: "127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), DrainTimeout: time.Millisecond}
+	cfg := Config{Listen: "127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), Timeouts: Timeouts{DrainTimeout: time.Millisecond}}
 	if edit != nil {
 		edit(&cfg)
 	}
@@ -270,8 +270,8 @@ func (c *client) open() (err error) {
 	return err
 }
 
-// login opens a session through g.
-func login(t testing.TB, g *Gateway) (*client, error) {
+// signIn opens a session through g.
+func signIn(t testing.TB, g *Gateway) (*client, error) {
 	t.Helper()
 	c := &client{conn: dialGateway(t, g)}
 	return c, c.open()
@@ -284,6 +284,14 @@ func (c *client) who() (string, error) {
 		return "", err
 	}
 	return res.Rows[0][0].(string), nil
+}
+
+// relayed opens a session that is relayed as bytes, and echoed.
+func relayed(t testing.TB, g *Gateway) *net.TCPConn {
+	t.Helper()
+	c := dialGateway(t, g)
+	require.NoError(t, exchange(c, echoOpening, make([]byte, len(echoOpening))))
+	return c
 }
 
 // loggingIn is a login under way.

@@ -34,7 +34,10 @@ type Gateway struct {
 	verifier *verifier
 	sessions *registry
 	metrics  *metrics
-	draining atomic.Bool
+	draining atomic.Bool // no unit is begun any more
+	stopped  atomic.Bool // nor waited for
+
+	rerunBudget *budget
 }
 
 // New checks cfg and listens. Clients that connect before Run wait for it. It
@@ -65,6 +68,8 @@ func New(cfg Config) (*Gateway, error) {
 		verifier: &verifier{gate: gate, cfg: cfg, metrics: m, log: cfg.Logger, suspected: make(chan error, 1)},
 		sessions: sessions,
 		metrics:  m,
+
+		rerunBudget: &budget{limit: int64(cfg.RerunTotal)},
 	}, nil
 }
 
@@ -120,6 +125,7 @@ func (g *Gateway) acceptAll(ctx context.Context) error {
 		<-ctx.Done()
 		g.draining.Store(true)
 		_ = g.listener.Close()
+		g.sessions.each((*session).wake)
 	})
 	for pause := time.Duration(0); ; {
 		client, err := g.accept()
@@ -190,6 +196,7 @@ func (g *Gateway) drain() {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		g.stopped.Store(true)
 		g.sessions.each((*session).stop)
 	case <-ended:
 	}

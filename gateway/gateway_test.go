@@ -45,7 +45,7 @@ func TestNobodyIsConnectedToWhatIsNotTheMainThatWasNamed(t *testing.T) {
 			p := startProcess(t, c.role, c.runID)
 			g := startGateway(t, func(c *Config) { c.HoldTimeout = 150 * time.Millisecond })
 			g.Serve("memgraph-0", p.addr, c.want, 1)
-			_, err := login(t, g)
+			_, err := signIn(t, g)
 			assert.ErrorContains(t, err, codeNoMain)
 			assert.Equal(t, Verifying, g.Status().State)
 			assert.Equal(t, 1, p.open(), "invariant 1: the control link is the only connection")
@@ -68,10 +68,9 @@ func TestADemotionCutsRelays(t *testing.T) {
 	p := startProcess(t, "main", "x")
 	g := startGateway(t, func(c *Config) { c.VerifyInterval = 10 * time.Millisecond })
 	g.Serve("memgraph-0", p.addr, "x", 1)
-	c, err := login(t, g)
-	require.NoError(t, err)
+	c := relayed(t, g)
 	p.set(func(p *process) { p.role = "replica" })
-	assertCut(t, c.conn)
+	assertCut(t, c)
 	assert.Equal(t, Verifying, g.Status().State)
 }
 
@@ -86,38 +85,37 @@ func TestNamingTheProcessKeepsItsRelays(t *testing.T) {
 	p := startProcess(t, "main", "x")
 	g := startGateway(t, nil)
 	g.Serve("memgraph-0", p.addr, "", 1)
-	c, err := login(t, g)
-	require.NoError(t, err)
+	c := relayed(t, g)
 	g.Serve("memgraph-0", p.addr, "x", 1)
 	assert.Equal(t, Serving, g.Status().State)
 	waitFor(t, "a link for the new target", func() bool { return p.links.Load() == 2 })
-	_, err = c.who()
-	assert.NoError(t, err)
+	assert.NoError(t, exchange(c, []byte("more"), make([]byte, 4)))
 }
 
 func TestASwitchCutsTheOldAndServesTheNew(t *testing.T) {
 	processes := []*process{startProcess(t, "main", "0"), startProcess(t, "main", "1")}
 	g := startGateway(t, nil)
 	g.Serve("memgraph-0", processes[0].addr, "0", 1)
-	c, err := login(t, g)
-	require.NoError(t, err)
+	relay := relayed(t, g)
 	var redirects, cuts []time.Duration
 	for n := range int64(50) {
 		p, generation := processes[(n+1)%2], 2*n+2
 		began := time.Now()
 		g.Serve("nobody", nowhere, "", generation)
-		assertCut(t, c.conn)
+		assertCut(t, relay)
 		cuts = append(cuts, time.Since(began))
 		parked := loginLater(t, g)
 		waitFor(t, "a parked session", func() bool { return g.Status().Waiting == 1 })
 
 		began = time.Now()
 		g.Serve("memgraph", p.addr, p.runID, generation+1)
-		c = parked.wait(t)
+		c := parked.wait(t)
 		redirects = append(redirects, time.Since(began))
 		got, err := c.who()
 		require.NoError(t, err)
 		require.Equal(t, p.runID, got)
+		require.NoError(t, c.conn.Close())
+		relay = relayed(t, g)
 	}
 	report(t, "Serve to reset of a relay", cuts, 50*time.Millisecond)
 	report(t, "Serve to login of a parked client", redirects, 20*time.Millisecond)
@@ -156,7 +154,7 @@ func TestNoSessionStaysOnAnOlderGeneration(t *testing.T) {
 		visitors.Go(func() {
 			for !stop.Load() {
 				least := highest.Load()
-				c, err := login(t, g)
+				c, err := signIn(t, g)
 				if err != nil {
 					continue // cut on its way
 				}

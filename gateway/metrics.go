@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"memgraph-controller/memgraph/bolt"
 )
 
 // ending is how a session came to its end; the label of its counter.
@@ -16,9 +18,14 @@ const (
 	endFinished ending = "finished" // after it was relayed
 	endLeft     ending = "left"     // before; by the client
 
+	endDismissed ending = "dismissed" // by the gateway, which is stopping, between two units
+
 	// cut_total: by the gateway, after it was relayed.
-	endReplaced ending = "replaced" // its MAIN is not MAIN any more
-	endDrained  ending = "drained"  // it outlived the gateway's drain
+	endReplaced  ending = "replaced"   // its MAIN is not MAIN any more
+	endPinned    ending = "pinned"     // so, and its connection had settings of its own
+	endTorn      ending = "torn"       // MAIN was lost within an answer too large to hold back
+	endLostTrack ending = "lost_track" // MAIN answered what was not asked
+	endDrained   ending = "drained"    // it outlived the gateway's drain
 
 	// refused_total: by the gateway, before.
 	endNoMain     ending = "no_main"           // parked for as long as may be
@@ -51,6 +58,15 @@ const (
 	verdictUnreachable verdict = "unreachable"
 )
 
+// rerunResult is what running a transaction again came to.
+type rerunResult string
+
+// The results.
+const (
+	rerunDone    rerunResult = "done"
+	rerunDiffers rerunResult = "differs" // the client was told to begin anew
+)
+
 // direction is a way through the gateway.
 type direction string
 
@@ -66,8 +82,11 @@ var switchBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1,
 // metrics obey: accepted = sessions + closed + cut + refused.
 type metrics struct {
 	accepted, acceptErrors, parked, dialErrors prometheus.Counter
+	refusals                                   prometheus.Counter
+	answered, reruns                           *prometheus.CounterVec
 	closed, cut, refused                       *prometheus.CounterVec
-	verified, moved                            *prometheus.CounterVec
+	verified                                   *prometheus.CounterVec
+	moved                                      map[direction]prometheus.Counter
 	unparked                                   *prometheus.HistogramVec
 	switched                                   prometheus.Observer
 }
@@ -82,13 +101,20 @@ func newMetrics(r prometheus.Registerer, sessions *registry) (*metrics, error) {
 		parked:       k.counter("parked_total", "Times that a session had to wait for a MAIN.").WithLabelValues(),
 		dialErrors:   k.counter("dial_errors_total", "Failed connections to the verified MAIN.").WithLabelValues(),
 		acceptErrors: k.counter("accept_errors_total", "Failures to accept a client connection.").WithLabelValues(),
+		refusals:     k.counter("not_main_total", "Answers of the verified MAIN that it is none, kept from clients.").WithLabelValues(),
+		answered:     k.counter("answered_total", "Units that the gateway answered in MAIN's stead.", "code"),
+		reruns:       k.counter("reruns_total", "Interrupted units run again on another connection.", "result"),
 		closed:       k.counter("closed_total", "Sessions ended by the client or by MAIN.", "reason"),
 		cut:          k.counter("cut_total", "Relayed sessions ended by the gateway.", "reason"),
 		refused:      k.counter("refused_total", "Sessions refused before they were relayed.", "reason"),
 		verified:     k.counter("verify_total", "Questions for the target's role, by what they came to.", "result"),
-		moved:        k.counter("bytes_total", "Bytes relayed, counted after a MiB or at the end.", "direction"),
+		moved:        map[direction]prometheus.Counter{},
 		unparked:     k.histogram("parked_seconds", "Time parked, by how it ended.", prometheus.DefBuckets, "outcome"),
 		switched:     k.histogram("switch_seconds", "From the word of a MAIN, or from losing it, to serving it.", switchBuckets).WithLabelValues(),
+	}
+	bytes := k.counter("bytes_total", "Bytes carried; of relays, counted after a MiB or at the end.", "direction")
+	for _, to := range []direction{toMain, toClient} {
+		m.moved[to] = bytes.WithLabelValues(string(to))
 	}
 	for s := range sessionStates {
 		k.register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -102,9 +128,9 @@ func newMetrics(r prometheus.Registerer, sessions *registry) (*metrics, error) {
 func (m *metrics) end(how ending) {
 	counter := m.refused
 	switch how {
-	case endFinished, endLeft:
+	case endFinished, endLeft, endDismissed:
 		counter = m.closed
-	case endReplaced, endDrained:
+	case endReplaced, endPinned, endTorn, endLostTrack, endDrained:
 		counter = m.cut
 	}
 	counter.WithLabelValues(string(how)).Inc()
@@ -112,6 +138,15 @@ func (m *metrics) end(how ending) {
 
 func (m *metrics) unpark(how unparked, took time.Duration) {
 	m.unparked.WithLabelValues(string(how)).Observe(took.Seconds())
+}
+
+func (m *metrics) rerun(r rerunResult) { m.reruns.WithLabelValues(string(r)).Inc() }
+
+// stoodIn counts a unit that ended with the gateway's own failure.
+func (m *metrics) stoodIn(f bolt.Failure) {
+	if f.Code != "" {
+		m.answered.WithLabelValues(f.Code).Inc()
+	}
 }
 
 const prefix = "memgraph_controller_gateway_"

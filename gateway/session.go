@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"net"
 	"sync"
@@ -24,12 +23,13 @@ const (
 	stateParked
 	stateAttaching // connecting to MAIN
 	stateRelaying
+	stateDetached // speaks Bolt, and is connected to no MAIN at the moment
 	stateRefusing
 	sessionStates // their number
 )
 
 func (s sessionState) String() string {
-	return [sessionStates]string{"handshake", "parked", "attaching", "relaying", "refusing"}[s]
+	return [sessionStates]string{"handshake", "parked", "attaching", "relaying", "detached", "refusing"}[s]
 }
 
 // session is one client connection. All but the atomic fields belong to the
@@ -43,6 +43,8 @@ type session struct {
 	why    error  // what its connections failed with, if they did
 	bond   atomic.Pointer[bond]
 
+	speaksBolt atomic.Bool // so that it can be woken, and ends by itself
+
 	toMain, toClient atomic.Int64 // bytes relayed
 }
 
@@ -55,12 +57,34 @@ func (s *session) cutIfReplaced(main *atomic.Pointer[incarnation]) {
 	}
 }
 
-// stop ends the session, whatever it waits for.
+// stop ends the session, whatever it waits for; one that speaks Bolt has lastWord
+// to answer its client.
 func (s *session) stop() {
 	if b := s.bond.Load(); b != nil {
 		b.cut(errStopped)
 	}
-	reset(s.client)
+	if s.speaksBolt.Load() {
+		s.hurry()
+	} else {
+		reset(s.client)
+	}
+}
+
+// lastWord is what a stopping gateway leaves a client to take its last answers,
+// a few bytes.
+const lastWord = time.Second
+
+// hurry wakes a session that speaks Bolt, and gives it lastWord to end.
+func (s *session) hurry() {
+	_ = s.client.SetWriteDeadline(time.Now().Add(lastWord)) // these fail on a closed connection only
+	_ = s.client.SetReadDeadline(past)
+}
+
+// wake has a session that speaks Bolt look at what has changed.
+func (s *session) wake() {
+	if s.speaksBolt.Load() {
+		_ = s.client.SetReadDeadline(past) // fails on a closed connection only
+	}
 }
 
 // count adds n relayed bytes to the session's counters and to the totals.
@@ -70,24 +94,24 @@ func (s *session) count(m *metrics, to direction, n int64) {
 	} else {
 		s.toClient.Add(n)
 	}
-	m.moved.WithLabelValues(string(to)).Add(float64(n))
+	m.moved[to].Add(float64(n))
 }
 
 // bond ties a session to the process that it is, or is being, connected to.
 type bond struct {
 	main *incarnation
-	dial context.CancelFunc
 
-	mu    sync.Mutex
-	conns []*net.TCPConn
-	why   error // once it is cut
+	mu      sync.Mutex
+	release func() // gives the connection up; must not wait
+	why     error  // once it is cut
 }
 
-// hold makes conns part of the bond. It returns why the bond was cut, if it was.
-func (b *bond) hold(conns ...*net.TCPConn) error {
+// hold has release called when the bond is cut, in the former one's stead. It
+// returns why the bond was cut, if it was.
+func (b *bond) hold(release func()) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.conns = conns
+	b.release = release
 	return b.why
 }
 
@@ -98,17 +122,20 @@ func (b *bond) broken() error {
 	return b.why
 }
 
-// cut wakes whoever dials, reads or writes, and has both peers see a reset when
-// that one closes. It waits for none of them, nor for the peers.
+// cut gives the connection up, and does not wait for that.
 func (b *bond) cut(why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.why != nil {
-		return
+	if b.why == nil {
+		b.why = why
+		b.release()
 	}
-	b.why = why
-	b.dial()
-	for _, c := range b.conns {
+}
+
+// abort wakes whoever reads or writes, and has the peers see a reset when that
+// one closes.
+func abort(conns ...*net.TCPConn) {
+	for _, c := range conns {
 		_ = c.SetLinger(0) // these two fail on a closed connection only
 		_ = c.SetDeadline(past)
 	}

@@ -142,13 +142,15 @@ func TestEveryVersionIsRefusedInItsOwnWay(t *testing.T) {
 func TestParkingAddsUp(t *testing.T) {
 	p := startProcess(t, "main", "x")
 	g, count := startCounted(t, func(c *Config) { c.HoldTimeout = 500 * time.Millisecond })
-	_, err := login(t, g)
+	_, err := signIn(t, g)
 	require.ErrorContains(t, err, codeNoMain)
 
 	gone, served := loginLater(t, g), loginLater(t, g)
 	waitFor(t, "two parked sessions", func() bool { return g.Status().Waiting == 2 })
 	leave := dialGateway(t, g)
-	_, err = leave.Write(bolt.Propose(bolt.Versions...).Append(nil))
+	hello, err := bolt.AppendMessage(bolt.Propose(bolt.Versions...).Append(nil), bolt.Hello{})
+	require.NoError(t, err)
+	_, err = leave.Write(hello)
 	require.NoError(t, err)
 	waitFor(t, "three parked sessions", func() bool { return g.Status().Waiting == 3 })
 	require.NoError(t, leave.Close())
@@ -179,7 +181,7 @@ func TestTooManyAreRefused(t *testing.T) {
 			g, count := startCounted(t, edit)
 			first, second := loginLater(t, g), loginLater(t, g)
 			waitFor(t, "two parked sessions", func() bool { return g.Status().Waiting == 2 })
-			_, err := login(t, g)
+			_, err := signIn(t, g)
 			assert.ErrorContains(t, err, codeOverloaded)
 			g.Serve("memgraph-0", p.addr, "x", 1)
 			first.wait(t)
@@ -206,7 +208,7 @@ func TestAFloodIsResetOnceTheRefusalsAreTooMany(t *testing.T) {
 
 func TestWhatIsNotAClient(t *testing.T) {
 	p := startProcess(t, "main", "x")
-	g, count := startCounted(t, func(c *Config) { c.HandshakeTimeout = 50 * time.Millisecond })
+	g, count := startCounted(t, func(c *Config) { c.HandshakeTimeout = 500 * time.Millisecond })
 	g.Serve("memgraph-0", p.addr, "x", 1)
 	waitForState(t, g, Serving)
 	for name, c := range map[string]struct {
@@ -278,7 +280,7 @@ func TestASlowClientHoldsUpNobody(t *testing.T) {
 	began := time.Now()
 	g.Serve("memgraph-1", next.addr, "y", 2)
 	assert.Less(t, time.Since(began), 50*time.Millisecond)
-	c, err := login(t, g)
+	c, err := signIn(t, g)
 	require.NoError(t, err)
 	got, err := c.who()
 	require.NoError(t, err)
@@ -307,16 +309,15 @@ func TestDraining(t *testing.T) {
 	p := startProcess(t, "main", "x")
 	r := prometheus.NewPedanticRegistry()
 	g, err := New(Config{
-		Listen: "127.0.0.1:0", Registerer: r, DrainTimeout: 200 * time.Millisecond, VerifyInterval: time.Hour,
+		Listen: "127.0.0.1:0", Registerer: r, Timeouts: Timeouts{DrainTimeout: 200 * time.Millisecond, VerifyInterval: time.Hour},
 	})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
 	g.Serve("memgraph-0", p.addr, "x", 1)
-	staying, err := login(t, g)
-	require.NoError(t, err)
-	leaving, err := login(t, g)
+	staying, leaving := relayed(t, g), relayed(t, g)
+	idle, err := signIn(t, g)
 	require.NoError(t, err)
 	g.gate.shut(1, errSilent)
 	parked := loginLater(t, g)
@@ -326,21 +327,23 @@ func TestDraining(t *testing.T) {
 	stop()
 	<-parked.done
 	assert.ErrorContains(t, parked.err, codeDraining)
+	_, err = idle.conn.Read(make([]byte, 1))
+	assert.ErrorIs(t, err, io.EOF, "whoever is between two units is sent away at once")
 	waitForState(t, g, Draining)
 	waitFor(t, "the listener to close", func() bool {
 		c, err := net.Dial("tcp", g.Addr().String())
 		return err != nil || c.Close() != nil
 	})
-	_, err = leaving.who()
-	assert.NoError(t, err)
-	require.NoError(t, leaving.conn.Close())
-	assertCut(t, staying.conn)
+	assert.NoError(t, exchange(leaving, []byte("more"), make([]byte, 4)))
+	require.NoError(t, leaving.Close())
+	assertCut(t, staying)
 	assert.GreaterOrEqual(t, time.Since(began), 200*time.Millisecond)
 	require.NoError(t, <-done)
 
 	values := counters(t, r)
 	assert.EqualValues(t, 1, values["refused_total draining"])
 	assert.EqualValues(t, 1, values["closed_total finished"])
+	assert.EqualValues(t, 1, values["closed_total dismissed"])
 	assert.EqualValues(t, 1, values["cut_total drained"])
 	assert.Zero(t, g.Status().Sessions)
 }

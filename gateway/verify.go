@@ -31,6 +31,7 @@ var (
 	errOther   = errors.New("it answers as MAIN, but is another process than the one named")
 	errSilent  = errors.New("it does not answer")
 	errSuspect = errors.New("connections to it fail")
+	errDoubted = errors.New("it told a client that it is not MAIN")
 )
 
 // verifier asks the gate's target for its role, and opens and shuts the gate by
@@ -60,6 +61,16 @@ func (v *verifier) suspect(main *incarnation, err error) {
 	select {
 	case v.suspected <- errSuspect:
 	default: // one suspicion is enough
+	}
+}
+
+// doubt shuts the gate after main has told a client that it is none, until it
+// has been asked again, which is done at once.
+func (v *verifier) doubt(main *incarnation) {
+	v.shut(main.generation, errDoubted)
+	select {
+	case v.suspected <- errDoubted:
+	default: // what is there has it asked too
 	}
 }
 
@@ -138,6 +149,9 @@ func (v *verifier) round(l *link, t *target) error {
 	}
 	l.confirmed = not == nil
 	err = l.rest(wait, v.suspected)
+	if errors.Is(err, errDoubted) {
+		return nil
+	}
 	if errors.Is(err, errSuspect) {
 		// A dying process may have closed its listener, and not the link yet.
 		if _, broke := v.ask(l, t); broke != nil {

@@ -102,7 +102,7 @@ func TestASilentMainTakesNoNewClients(t *testing.T) {
 	p := startProcess(t, "main", "x")
 	g, losses := startReporting(t, func(c *Config) { c.VerifyInterval = 10 * time.Millisecond })
 	g.Serve("memgraph-0", p.addr, "x", 1)
-	c, err := login(t, g)
+	c, err := signIn(t, g)
 	require.NoError(t, err)
 	answer := make(chan struct{})
 	p.set(func(p *process) { p.held = answer })

@@ -115,6 +115,17 @@ func Lookup(b []byte, key string) []byte {
 	return nil
 }
 
+// Text is what of an encoded string is in b, and whether that is all of it. It
+// is nil where b does not begin with a string.
+func Text(b []byte) (text []byte, whole bool) {
+	d := decoder{b: b}
+	n, ok := d.size(markTinyString, markString8)
+	if !ok {
+		return nil, false
+	}
+	return d.b[:min(n, len(d.b))], n <= len(d.b)
+}
+
 // size reads the marker of a string, list or map, and its length.
 func (d *decoder) size(tiny, mark8 byte) (n int, ok bool) {
 	m, err := d.take(1)

@@ -169,6 +169,27 @@ func TestLookupFindsWhatDecodingFinds(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(10, func() { Lookup(payload, "type") }))
 }
 
+func TestText(t *testing.T) {
+	for _, n := range []int{0, 3, 15, 16, 255, 256, 65535, 65536} {
+		want := bytes.Repeat([]byte("x"), n)
+		b, err := AppendValue(nil, string(want))
+		require.NoError(t, err)
+		got, whole := Text(append(b, 1, 2))
+		assert.True(t, whole)
+		assert.Equal(t, string(want), string(got))
+		if n > 0 {
+			got, whole = Text(b[:len(b)-1])
+			assert.False(t, whole)
+			assert.Len(t, got, n-1)
+		}
+	}
+	for _, b := range [][]byte{nil, {1}, {0xA1, 0x81}, {0xD0}, {0xD1, 1}} {
+		got, whole := Text(b)
+		assert.Nil(t, got)
+		assert.False(t, whole)
+	}
+}
+
 func FuzzLookup(f *testing.F) {
 	f.Add([]byte{0xB1, 0x70, 0xA1, 0x81, 'k', 0x01}, "k")
 	f.Fuzz(func(t *testing.T, payload []byte, key string) {

@@ -1,0 +1,236 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+// login is what a client has logged in with, as it was sent: it is shown to each
+// MAIN that the client is carried to, and to nobody else.
+type login struct{ hello, logon []byte }
+
+// complete reports whether that is all that version wants.
+func (l *login) complete(v bolt.Version) bool {
+	return l.hello != nil && (l.logon != nil || !v.AtLeast(5, 1))
+}
+
+func (l *login) wipe() {
+	clear(l.hello)
+	clear(l.logon)
+	*l = login{}
+}
+
+// add takes the next message of a login; false if m is not one.
+func (l *login) add(v bolt.Version, tag bolt.Tag, m []byte) bool {
+	switch {
+	case tag == bolt.TagHello && l.hello == nil:
+		l.hello = bytes.Clone(m)
+	case tag == bolt.TagLogon && l.hello != nil && v.AtLeast(5, 1):
+		l.logon = bytes.Clone(m)
+	default:
+		return false
+	}
+	return true
+}
+
+// signIn carries the client's login to MAIN, for which it may have to wait. The
+// login of a client that is parked is shown to MAIN when there is one.
+func (t *talk) signIn(ctx context.Context) ending {
+	for !t.login.complete(t.version) {
+		m, tag, how := t.loginMessage(ctx)
+		switch {
+		case how != "":
+			return t.refuse(how)
+		case !t.login.add(t.version, tag, m):
+			return endUnknown
+		}
+		t.in.drop(len(m))
+		answer, tag, how := t.present(ctx)
+		if how != "" {
+			return t.refuse(how)
+		}
+		if _, t.s.why = t.s.client.Write(answer); t.s.why != nil {
+			return endLeft
+		}
+		if tag != bolt.TagSuccess {
+			return t.finish(endFinished)
+		}
+	}
+	t.start()
+	return ""
+}
+
+// loginMessage waits for the next message of a login, which stays in the buffer.
+func (t *talk) loginMessage(ctx context.Context) ([]byte, bolt.Tag, ending) {
+	if err := t.s.client.SetReadDeadline(time.Now().Add(t.g.cfg.LoginTimeout)); err != nil {
+		return nil, 0, endLeft
+	}
+	defer t.resetDeadlines()
+	for {
+		size, tag := bolt.Scan(t.in.unread())
+		switch {
+		case size == 2:
+			t.in.drop(2)
+			continue
+		case tag == bolt.TagGoodbye:
+			return nil, 0, endLeft
+		case size > 0:
+			return t.in.unread()[:size], tag, ""
+		case t.in.full():
+			return nil, 0, endUnknown
+		case ctx.Err() != nil:
+			return nil, 0, endDraining
+		}
+		if t.s.why = t.in.fill(); t.s.why != nil && ctx.Err() == nil {
+			if isTimeout(t.s.why) {
+				return nil, 0, endSlow
+			}
+			return nil, 0, endLeft
+		}
+	}
+}
+
+// present shows the newest part of the login to MAIN, and returns its answer.
+func (t *talk) present(ctx context.Context) ([]byte, bolt.Tag, ending) {
+	if l := t.leg; l != nil {
+		answer, tag, err := l.exchange(t.login.logon)
+		if err == nil && tag == bolt.TagSuccess {
+			err = l.identify()
+		}
+		if err == nil {
+			return answer, tag, ""
+		}
+		t.drop()
+	}
+	return t.attach(ctx, time.Now().Add(t.g.cfg.HoldTimeout))
+}
+
+// attach opens a leg to MAIN, for which it may have to wait until expires, and
+// logs in on it as far as the client has. It returns the last answer to that.
+func (t *talk) attach(ctx context.Context, expires time.Time) ([]byte, bolt.Tag, ending) {
+	for place := newTicket(); ; {
+		main, refusal := t.g.pass(ctx, t.s, place, expires)
+		t.in.push(t.s.head)
+		t.s.head = nil
+		if main == nil {
+			return nil, 0, refusal
+		}
+		answer, tag, err := t.connect(ctx, main, expires)
+		if err == nil {
+			return answer, tag, ""
+		}
+		t.s.why = err
+	}
+}
+
+// connect is attach's single attempt. It follows the order that Gateway.attach
+// explains.
+func (t *talk) connect(ctx context.Context, main *incarnation, expires time.Time) ([]byte, bolt.Tag, error) {
+	g := t.g
+	g.sessions.move(t.s, stateAttaching)
+	defer g.sessions.move(t.s, stateDetached)
+	dialling, cancel := context.WithTimeout(ctx, g.cfg.DialTimeout)
+	defer cancel()
+	tie := &bond{main: main, release: cancel}
+	t.s.bond.Store(tie)
+	t.s.cutIfReplaced(&g.gate.main)
+	conn, err := dial(dialling, main.addr)
+	g.gate.leave()
+	var answer []byte
+	var tag bolt.Tag
+	if err == nil {
+		answer, tag, err = t.logIn(tie, conn, expires)
+	}
+	if err == nil {
+		return answer, tag, nil
+	}
+	t.s.bond.Store(nil)
+	if tie.broken() == nil && ctx.Err() == nil {
+		g.metrics.dialErrors.Inc()
+		g.verifier.suspect(main, err)
+	}
+	return nil, 0, err
+}
+
+// logIn makes conn the talk's leg and logs in on it.
+func (t *talk) logIn(tie *bond, conn *net.TCPConn, expires time.Time) (answer []byte, tag bolt.Tag, err error) {
+	l, err := newLeg(tie.main, conn)
+	if err != nil {
+		reset(conn)
+		return nil, 0, err
+	}
+	t.mu.Lock()
+	t.leg = l
+	t.d.recall()
+	err = conn.SetDeadline(expires)
+	t.mu.Unlock()
+	defer func() {
+		if err != nil {
+			t.drop()
+		}
+	}()
+	if err == nil {
+		err = tie.hold(func() { t.hold(l) })
+	}
+	if err == nil {
+		err = l.shakeHands(t.version)
+	}
+	for _, m := range [][]byte{t.login.hello, t.login.logon} {
+		if err != nil || m == nil || tag == bolt.TagFailure {
+			continue
+		}
+		answer, tag, err = l.exchange(m)
+	}
+	if err == nil && tag == bolt.TagSuccess && t.login.complete(t.version) {
+		err = l.identify()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("log in to %s: %w", tie.main.addr, err)
+	}
+	return answer, tag, nil
+}
+
+// signOff ends a login: the next one may be another user's. It is answered here
+// and MAIN is left, since Memgraph 3.7.2 does not answer LOGOFF.
+func (t *talk) signOff() ending {
+	if t.leg != nil {
+		t.hold(t.leg)
+		t.drop()
+	}
+	t.mu.Lock()
+	t.d.clear()
+	t.pinned = false
+	t.mu.Unlock()
+	clear(t.login.logon)
+	t.login.logon = nil
+	if how := t.reply(append(t.out[:0], replySuccess...)); how != "" {
+		return how
+	}
+	return endSignedOff
+}
+
+// refuse answers a login that was not carried to MAIN, and ends the session.
+func (t *talk) refuse(how ending) ending {
+	f, told := t.g.refusal(how)
+	if !told {
+		return how
+	}
+	t.g.sessions.move(t.s, stateRefusing)
+	if why := t.reply(appendFailure(nil, f)); why != "" {
+		return how
+	}
+	return t.finish(how)
+}
+
+// finish leaves the client time to read its last answer.
+func (t *talk) finish(how ending) ending {
+	if t.s.why = t.s.client.SetDeadline(time.Now().Add(refuseWithin)); t.s.why == nil {
+		t.s.why = finish(t.s.client)
+	}
+	return how
+}
