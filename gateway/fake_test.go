@@ -44,6 +44,9 @@ type process struct {
 	held     chan struct{} // the role is answered once it is closed
 	deaf     *deafness
 	conns    map[net.Conn]bool
+
+	// converse, if set, leads what follows the handshake; set it before clients come.
+	converse func(net.Conn, *bolt.Reader) error
 }
 
 // deafness of a process that has stopped to accept.
@@ -156,6 +159,9 @@ func (p *process) serve(c net.Conn) error {
 		return err
 	}
 	r, query := bolt.NewReader(c, 0), ""
+	if p.converse != nil {
+		return p.converse(c, r)
+	}
 	for {
 		payload, err := r.ReadMessage()
 		if err != nil {
