@@ -41,6 +41,7 @@ type process struct {
 	role     string
 	runID    string
 	password string        // of any user; none if empty
+	refuses  string        // user agent whose login fails
 	held     chan struct{} // the role is answered once it is closed
 	deaf     *deafness
 	conns    map[net.Conn]bool
@@ -180,9 +181,11 @@ func (p *process) serve(c net.Conn) error {
 	}
 }
 
+var unauthenticated = bolt.Failure{Code: "Memgraph.ClientError.Security.Unauthenticated", Message: "Authentication failure"}
+
 func (p *process) reply(c net.Conn, m bolt.Message, query string) error {
 	p.mu.Lock()
-	role, runID, held, password := p.role, p.runID, p.held, p.password
+	role, runID, held, password, refuses := p.role, p.runID, p.held, p.password, p.refuses
 	p.mu.Unlock()
 	answers := []bolt.Message{bolt.Success{}}
 	switch m := m.(type) {
@@ -192,10 +195,14 @@ func (p *process) reply(c net.Conn, m bolt.Message, query string) error {
 		if m.Extra["user_agent"] == userAgent {
 			p.links.Add(1)
 		}
+		if m.Extra["user_agent"] == refuses {
+			answers = []bolt.Message{unauthenticated}
+			break
+		}
 		answers = []bolt.Message{bolt.Success{Meta: map[string]any{"server": "Neo4j/v5.11.0 compatible", "connection_id": "bolt-1"}}}
 	case bolt.Logon:
 		if password != "" && m.Auth["credentials"] != password {
-			answers = []bolt.Message{bolt.Failure{Code: "Memgraph.ClientError.Security.Unauthenticated", Message: "Authentication failure"}}
+			answers = []bolt.Message{unauthenticated}
 		}
 	case bolt.Run:
 		answers = []bolt.Message{bolt.Success{Meta: map[string]any{"fields": []any{"answer"}}}}

@@ -155,14 +155,15 @@ func (t *talk) carryAll(l *leg) error {
 		if failed := t.deliver(l, n); failed != nil {
 			return failed
 		}
-		if err == nil && l.in.full() {
+		switch {
+		case err != nil:
+			return err
+		case l.in.full():
 			err = t.deliverLarge(l)
-		}
-		if err == nil {
-			err = t.delivered(l)
-		}
-		if err == nil {
-			err = l.in.fill()
+		default:
+			if err = t.delivered(l); err == nil {
+				err = l.in.fill()
+			}
 		}
 		if err != nil {
 			return err

@@ -46,6 +46,7 @@ const (
 	beforeApply stage = "it dies before it obeys"
 	afterApply  stage = "it dies before it answers"
 	halfAnswer  stage = "it dies within its answer"
+	halfRow     stage = "it dies within the first row"
 	noMain      stage = "it is not MAIN any more"
 )
 
@@ -56,7 +57,8 @@ var errDied = errors.New("the oracle died")
 type oracle struct {
 	*process
 	world *world
-	rows  int // of each statement
+	rows  int    // of each statement
+	cell  string // in each of them
 
 	failing sync.Mutex
 	at      int // the request at which it fails, counted from 0; -1 never
@@ -122,8 +124,12 @@ func (o *oracle) talk(c net.Conn, r *bolt.Reader) error {
 		switch fails {
 		case afterApply:
 			return o.die()
-		case halfAnswer:
-			_, _ = c.Write(out[:len(out)-3])
+		case halfAnswer, halfRow:
+			part := len(out) - 3
+			if fails == halfRow {
+				part = len(out) / 3
+			}
+			_, _ = c.Write(out[:part])
 			return o.die()
 		}
 		if _, err := c.Write(out); err != nil || s.closed {
@@ -228,7 +234,7 @@ func (s *oracleSession) pull(n int64, isMain bool) (answers []bolt.Message) {
 		return s.commit(isMain)
 	}
 	for ; s.left > 0 && n != 0; s.left-- {
-		answers, n = append(answers, bolt.Record{Values: []any{s.query, int64(s.left)}}), n-1
+		answers, n = append(answers, bolt.Record{Values: []any{s.query[:1], int64(s.left), s.cell}}), n-1
 	}
 	if s.left > 0 {
 		return append(answers, bolt.Success{Meta: map[string]any{"has_more": true}})
@@ -355,7 +361,7 @@ func eventsOf(script []flight) (events []event) {
 		requests += len(f)
 	}
 	for at := range requests {
-		for _, s := range []stage{beforeApply, afterApply, halfAnswer, noMain} {
+		for _, s := range []stage{beforeApply, afterApply, halfAnswer, halfRow, noMain} {
 			events = append(events, event{fmt.Sprintf("request %d: %s", at, s), at, s, -1, false})
 		}
 	}
