@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -60,11 +61,12 @@ type oracle struct {
 	rows  int    // of each statement
 	cell  string // in each of them
 
-	failing sync.Mutex
-	at      int // the request at which it fails, counted from 0; -1 never
-	stage   stage
-	died    chan struct{} // closed once it has failed
-	heard   []string // requests of clients
+	failing  sync.Mutex
+	at       int // the request at which it fails, counted from 0; -1 never
+	stage    stage
+	atCommit stage         // of the next COMMIT
+	died     chan struct{} // closed once it has failed
+	heard    []string      // requests of clients
 }
 
 func startOracle(t testing.TB, w *world, runID string, at int, s stage) *oracle {
@@ -110,7 +112,7 @@ func (o *oracle) talk(c net.Conn, r *bolt.Reader) error {
 		}
 		var fails stage
 		if counts(m) && !s.control(m) {
-			fails = o.stageOf(m)
+			fails = cmp.Or(o.stageOf(m), o.endsIn(m))
 		}
 		if fails == beforeApply {
 			return o.die()
@@ -202,6 +204,9 @@ func (s *oracleSession) obey(m bolt.Message) []bolt.Message {
 			return s.fail("Write queries are forbidden on the replica instance. …")
 		}
 		s.query, s.left = m.Query, s.rows
+		if key, ok := m.Params["key"].(string); ok {
+			s.query = "W " + key
+		}
 		return []bolt.Message{bolt.Success{Meta: map[string]any{"fields": []any{"x"}}}}
 	case bolt.Pull:
 		return s.pull(m.N, isMain)

@@ -8,53 +8,60 @@ import (
 	"time"
 
 	"github.com/neo4j/neo4j-go-driver/v5/neo4j"
-	"github.com/stretchr/testify/assert"
 )
 
-func (p *pair) load(way string, workers int) *load {
-	return startLoad(p.t, "bolt://"+p.g.Addr().String(), neo4j.NoAuth(), way, workers)
-}
-
-func eachWay(t *testing.T, workers []int, f func(t *testing.T, way string, workers int)) {
-	for _, way := range slices.Sorted(maps.Keys(ways)) {
-		for _, n := range workers {
-			t.Run(fmt.Sprintf("%s, %d workers", way, n), func(t *testing.T) { f(t, way, n) })
+// scenario is played with every driver, way of writing and number of workers.
+func scenario(t *testing.T, scheme string, workers []int, play func(p *pair, l *load)) {
+	t.Helper()
+	for _, driver := range []string{"Go", "JavaScript"} {
+		for _, way := range slices.Sorted(maps.Keys(ways)) {
+			for _, n := range workers {
+				t.Run(fmt.Sprintf("%s, %s, %d workers", driver, way, n), func(t *testing.T) {
+					if driver == "JavaScript" {
+						nodePath(t)
+					}
+					p := startPair(t, nil)
+					url := scheme + "://" + p.g.Addr().String()
+					var l *load
+					if driver == "Go" {
+						l = startLoad(t, url, neo4j.NoAuth(), way, n)
+					} else {
+						l = startScript(t, url, way, n)
+					}
+					l.await(5 * int64(n))
+					l.forget()
+					play(p, l)
+					l.await(5 * int64(n))
+					l.verdict(t.Name(), p.written)
+					l.within(500 * time.Millisecond)
+				})
+			}
 		}
 	}
 }
 
 func TestAPlannedSwitchIsNotNoticed(t *testing.T) {
-	eachWay(t, []int{8, 64}, func(t *testing.T, way string, workers int) {
-		p := startPair(t, nil)
-		l := p.load(way, workers)
-		l.await(int64(5 * workers))
+	scenario(t, "bolt", []int{8, crowd}, func(p *pair, l *load) {
 		p.switchOver(10 * time.Millisecond)
-		l.await(int64(5 * workers))
-		l.verdict(t.Name(), p.written)
-		assert.Empty(t, l.errors)
 	})
 }
 
+// Nothing but what was about to be committed is told to the client at all.
 func TestACrashIsAPause(t *testing.T) {
-	const gap = 300 * time.Millisecond
-	eachWay(t, []int{8, 64}, func(t *testing.T, way string, workers int) {
-		p := startPair(t, nil)
-		l := p.load(way, workers)
-		l.await(int64(5 * workers))
-		p.failOver(gap)
-		l.await(int64(5 * workers))
-		l.verdict(t.Name(), p.written)
+	scenario(t, "bolt", []int{8, crowd}, func(p *pair, l *load) {
+		l.mayFail = true
+		p.failOver(300 * time.Millisecond)
 	})
 }
 
 func TestRolesThatChangeUntold(t *testing.T) {
-	eachWay(t, []int{8}, func(t *testing.T, way string, workers int) {
-		p := startPair(t, nil)
-		l := p.load(way, workers)
-		l.await(int64(5 * workers))
+	scenario(t, "bolt", []int{8}, func(p *pair, l *load) {
 		p.switchUntold(300 * time.Millisecond)
-		l.await(int64(5 * workers))
-		l.verdict(t.Name(), p.written)
-		assert.Empty(t, l.errors)
+	})
+}
+
+func TestARoutingDriverIsNotTroubledByASwitch(t *testing.T) {
+	scenario(t, "neo4j", []int{8}, func(p *pair, l *load) {
+		p.switchOver(10 * time.Millisecond)
 	})
 }
