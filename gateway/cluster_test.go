@@ -23,6 +23,7 @@ type pair struct {
 	generation int64
 	g          *Gateway
 	auth       bolt.Auth
+	clients    [2]*bolt.Client
 }
 
 func startPair(t testing.TB, edit func(*Config), options ...func(*memgraphtest.Config)) *pair {
@@ -30,7 +31,6 @@ func startPair(t testing.TB, edit func(*Config), options ...func(*memgraphtest.C
 	p := &pair{t: t}
 	options = append([]func(*memgraphtest.Config){func(c *memgraphtest.Config) {
 		c.CheckFrequency, c.PromotionPoll = 20*time.Millisecond, -1
-		p.auth = bolt.Auth{User: c.User, Password: c.Password}
 	}}, append(options, func(c *memgraphtest.Config) { p.auth = bolt.Auth{User: c.User, Password: c.Password} })...)
 	for i := range p.nodes {
 		p.nodes[i], p.ports[i] = memgraphtest.RunT(t, options...), memgraphtest.FreePort(t, "127.0.0.1")
@@ -48,15 +48,20 @@ func startPair(t testing.TB, edit func(*Config), options ...func(*memgraphtest.C
 	return p
 }
 
-// try runs one statement on a node itself.
+// try runs one statement on a node itself, over a connection that is kept: to
+// log in again may take long.
 func (p *pair) try(node int, query string) (bolt.Result, error) {
 	p.t.Helper()
-	conn, err := net.Dial("tcp", p.nodes[node].Addr())
-	require.NoError(p.t, err)
-	defer conn.Close()
-	require.NoError(p.t, conn.SetDeadline(time.Now().Add(20*time.Second)))
-	c, err := bolt.Open(conn, p.auth, "test/1")
-	require.NoError(p.t, err)
+	c := p.clients[node]
+	if c == nil {
+		conn, err := net.Dial("tcp", p.nodes[node].Addr())
+		require.NoError(p.t, err)
+		p.t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(p.t, conn.SetDeadline(time.Now().Add(time.Minute)))
+		c, err = bolt.Open(conn, p.auth, "test/1")
+		require.NoError(p.t, err)
+		p.clients[node] = c
+	}
 	return c.Run(query)
 }
 

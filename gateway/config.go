@@ -24,6 +24,11 @@ const (
 	// DefaultMaxAttaching keeps a released crowd from flooding the new MAIN's
 	// accept queue and its one login lock.
 	DefaultMaxAttaching = 16
+	// DefaultMaxLogins leaves the verifier a chance between them: on a MAIN with
+	// users there is one login at a time, of 0.24 s.
+	DefaultMaxLogins = 4
+	// DefaultMaxReady is a usual size of drivers' pools; filling it takes 15 s.
+	DefaultMaxReady = 64
 	// DefaultHandshakeTimeout is for a client's first 20 bytes, which a driver
 	// sends in its first packet.
 	DefaultHandshakeTimeout = 5 * time.Second
@@ -80,6 +85,8 @@ type Limits struct {
 	MaxSessions  int // held at once, in whatever state
 	MaxParked    int // of them, waiting for a MAIN
 	MaxAttaching int // of them, connecting to it at the same time
+	MaxLogins    int // of them, logging in to it at the same time
+	MaxReady     int // connections kept logged in to the next MAIN; see Prepare
 	RerunLimit   int // bytes of a transaction's requests kept to run it again
 	RerunTotal   int // bytes of all transactions' requests kept
 }
@@ -125,6 +132,8 @@ func (l *Limits) complete() error {
 		orDefault("MaxSessions", &l.MaxSessions, DefaultMaxSessions),
 		orDefault("MaxParked", &l.MaxParked, DefaultMaxParked),
 		orDefault("MaxAttaching", &l.MaxAttaching, DefaultMaxAttaching),
+		orDefault("MaxLogins", &l.MaxLogins, DefaultMaxLogins),
+		orDefault("MaxReady", &l.MaxReady, DefaultMaxReady),
 		orDefault("RerunLimit", &l.RerunLimit, DefaultRerunLimit),
 		orDefault("RerunTotal", &l.RerunTotal, DefaultRerunTotal),
 	)

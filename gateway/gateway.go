@@ -38,6 +38,8 @@ type Gateway struct {
 	stopped  atomic.Bool // nor waited for
 
 	rerunBudget *budget
+	stock       *stock
+	logins      chan struct{} // one for each under way on MAIN
 }
 
 // New checks cfg and listens. Clients that connect before Run wait for it. It
@@ -58,18 +60,20 @@ func New(cfg Config) (*Gateway, error) {
 		_ = l.Close()
 		return nil, err
 	}
-	gate := newGate(cfg.MaxParked, cfg.MaxAttaching)
+	gate, stock := newGate(cfg.MaxParked, cfg.MaxAttaching), newStock(cfg.MaxReady)
 	return &Gateway{
 		cfg:      cfg,
 		log:      cfg.Logger,
 		listener: listener,
 		accept:   listener.AcceptTCP,
 		gate:     gate,
-		verifier: &verifier{gate: gate, cfg: cfg, metrics: m, log: cfg.Logger, suspected: make(chan error, 1)},
+		verifier: &verifier{gate: gate, cfg: cfg, metrics: m, log: cfg.Logger, stock: stock, suspected: make(chan error, 1)},
 		sessions: sessions,
 		metrics:  m,
 
 		rerunBudget: &budget{limit: int64(cfg.RerunTotal)},
+		stock:       stock,
+		logins:      make(chan struct{}, cfg.MaxLogins),
 	}, nil
 }
 
@@ -84,6 +88,11 @@ func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 func (g *Gateway) Serve(pod, addr, runID string, generation int64) {
 	g.gate.order(&target{pod: pod, addr: addr, runID: runID, generation: generation})
 }
+
+// Prepare keeps connections to addr logged in as active clients are, since its
+// process is expected to be MAIN next: clients that move there do not queue for
+// its login lock. An empty addr keeps none. It does not wait.
+func (g *Gateway) Prepare(addr string) { g.stock.prepare(addr) }
 
 // Status is the gateway's state now.
 func (g *Gateway) Status() Status {
@@ -106,6 +115,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var controllers sync.WaitGroup
 	controllers.Go(func() { g.verifier.run(control) })
 	controllers.Go(func() { g.sweep(control) })
+	controllers.Go(func() { g.restock(control) })
 
 	err := g.acceptAll(ctx)
 	g.drain()

@@ -24,6 +24,7 @@ var (
 // goroutine of their own, the session's reads them itself.
 type leg struct {
 	main    *incarnation
+	runID   string // of the process, once it was asked
 	conn    *net.TCPConn
 	in      *intake
 	running sync.WaitGroup // the goroutine
@@ -101,42 +102,66 @@ func (l *leg) shakeHands(v bolt.Version) error {
 	return nil
 }
 
+// logIn shows MAIN what there is of a login, and returns its last answer.
+func (l *leg) logIn(v bolt.Version, as *login) (answer []byte, tag bolt.Tag, err error) {
+	if err := l.shakeHands(v); err != nil {
+		return nil, 0, err
+	}
+	for _, m := range [][]byte{as.hello, as.logon} {
+		if err != nil || m == nil || tag == bolt.TagFailure {
+			continue
+		}
+		answer, tag, err = l.exchange(m)
+	}
+	return answer, tag, err
+}
+
 // identify makes sure that the process at the other end is the very one that
 // was verified, and is MAIN still: between that and now another may have begun
 // to listen there.
 func (l *leg) identify() error {
-	request, err := bolt.AppendMessage(nil, bolt.Run{Query: roleQuery})
-	if err == nil {
-		request, err = bolt.AppendMessage(request, bolt.Pull{N: -1, QID: -1})
+	role, err := l.ask()
+	if err == nil && (role != roleMain || l.runID != l.main.runID) {
+		err = errRefused
 	}
-	if err != nil {
-		return err
+	return err
+}
+
+// ask returns the process's role, and learns its run_id.
+func (l *leg) ask() (role string, err error) {
+	if _, err := l.conn.Write(roleRequest); err != nil {
+		return "", err
 	}
-	if _, err := l.conn.Write(request); err != nil {
-		return err
-	}
-	var got []bolt.Message
-	for range 3 {
+	var got [3]bolt.Message
+	for i := range got {
 		m, _, err := l.message()
 		if err != nil {
-			return err
+			return "", err
 		}
-		parsed, err := bolt.ParseMessage(bolt.Payload(m))
-		if err != nil {
-			return err
+		if got[i], err = bolt.ParseMessage(bolt.Payload(m)); err != nil {
+			return "", err
 		}
-		got = append(got, parsed)
 	}
 	row, isRow := got[1].(bolt.Record)
 	summary, isSummary := got[2].(bolt.Success)
 	if !isRow || !isSummary || len(row.Values) != 1 {
-		return fmt.Errorf("ask for the role: answered %v", got)
+		return "", fmt.Errorf("ask for the role: answered %v", got)
 	}
-	if row.Values[0] != roleMain || summary.Meta["run_id"] != l.main.runID {
-		return errRefused
-	}
-	return nil
+	l.runID, _ = summary.Meta["run_id"].(string)
+	role, _ = row.Values[0].(string)
+	return role, nil
 }
+
+// roleRequest asks for the role.
+var roleRequest = func() (b []byte) {
+	for _, m := range []bolt.Message{bolt.Run{Query: roleQuery}, bolt.Pull{N: -1, QID: -1}} {
+		var err error
+		if b, err = bolt.AppendMessage(b, m); err != nil {
+			panic("gateway: the question for the role has no form: " + err.Error())
+		}
+	}
+	return b
+}()
 
 // carry passes answers on to the client until the leg ends. It is the leg's
 // goroutine, and the only one that writes to the client meanwhile.

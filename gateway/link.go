@@ -43,11 +43,8 @@ func openLink(ctx context.Context, addr string, auth bolt.Auth, dialTimeout time
 	if err != nil {
 		return nil, err
 	}
-	l := &link{conn: conn, ended: make(chan struct{})}
-	l.unbind = context.AfterFunc(ctx, func() {
-		defer close(l.ended)
-		_ = conn.Close()
-	})
+	l := &link{conn: conn}
+	l.bind(ctx)
 	if err = conn.SetDeadline(time.Now().Add(giveUpAfter)); err == nil {
 		l.client, err = bolt.Open(conn, auth, userAgent)
 	}
@@ -58,10 +55,25 @@ func openLink(ctx context.Context, addr string, auth bolt.Auth, dialTimeout time
 	return l, nil
 }
 
-func (l *link) close() {
-	if !l.unbind() {
+// bind has the link end with ctx, and no longer with what it ended with before.
+func (l *link) bind(ctx context.Context) {
+	l.release()
+	ended := make(chan struct{})
+	l.ended = ended
+	l.unbind = context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = l.conn.Close()
+	})
+}
+
+func (l *link) release() {
+	if l.unbind != nil && !l.unbind() {
 		<-l.ended
 	}
+}
+
+func (l *link) close() {
+	l.release()
 	_ = l.conn.Close()
 }
 

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
+	"os"
 	"time"
 
 	"memgraph-controller/memgraph/bolt"
@@ -61,8 +61,20 @@ func (t *talk) signIn(ctx context.Context) ending {
 			return t.finish(endFinished)
 		}
 	}
+	shared := t.g.stock.share(t.version, &t.login)
+	t.login = shared.login
+	t.s.login.Store(shared)
 	t.start()
 	return ""
+}
+
+// forgetLogin is the end of a login.
+func (t *talk) forgetLogin() {
+	if shared := t.s.login.Swap(nil); shared != nil {
+		t.login = login{}
+		t.g.stock.release(shared)
+	}
+	t.login.wipe()
 }
 
 // loginMessage waits for the next message of a login, which stays in the buffer.
@@ -139,12 +151,12 @@ func (t *talk) connect(ctx context.Context, main *incarnation, expires time.Time
 	tie := &bond{main: main, release: cancel}
 	t.s.bond.Store(tie)
 	t.s.cutIfReplaced(&g.gate.main)
-	conn, err := dial(dialling, main.addr)
+	l, err := t.open(dialling, main)
 	g.gate.leave()
 	var answer []byte
-	var tag bolt.Tag
+	tag := bolt.TagSuccess
 	if err == nil {
-		answer, tag, err = t.logIn(tie, conn, expires)
+		answer, tag, err = t.occupy(tie, l, expires)
 	}
 	if err == nil {
 		return answer, tag, nil
@@ -157,42 +169,61 @@ func (t *talk) connect(ctx context.Context, main *incarnation, expires time.Time
 	return nil, 0, err
 }
 
-// logIn makes conn the talk's leg and logs in on it.
-func (t *talk) logIn(tie *bond, conn *net.TCPConn, expires time.Time) (answer []byte, tag bolt.Tag, err error) {
-	l, err := newLeg(tie.main, conn)
+// open returns a leg to main, one that is logged in already if there is one.
+func (t *talk) open(ctx context.Context, main *incarnation) (*leg, error) {
+	if l := t.g.stock.take(t.s.login.Load(), main); l != nil {
+		return l, nil
+	}
+	conn, err := dial(ctx, main.addr)
+	if err != nil {
+		return nil, err
+	}
+	l, err := newLeg(main, conn)
 	if err != nil {
 		reset(conn)
-		return nil, 0, err
 	}
+	return l, err
+}
+
+// occupy makes l the talk's leg, and logs in on it unless somebody has. It
+// returns the last answer to that.
+func (t *talk) occupy(tie *bond, l *leg, expires time.Time) (answer []byte, tag bolt.Tag, err error) {
 	t.mu.Lock()
 	t.leg = l
 	t.d.recall()
-	err = conn.SetDeadline(expires)
+	err = l.conn.SetDeadline(expires)
 	t.mu.Unlock()
-	defer func() {
-		if err != nil {
-			t.drop()
-		}
-	}()
 	if err == nil {
 		err = tie.hold(func() { t.hold(l) })
 	}
-	if err == nil {
-		err = l.shakeHands(t.version)
+	if err == nil && l.runID != "" {
+		return nil, bolt.TagSuccess, nil
 	}
-	for _, m := range [][]byte{t.login.hello, t.login.logon} {
-		if err != nil || m == nil || tag == bolt.TagFailure {
-			continue
-		}
-		answer, tag, err = l.exchange(m)
+	if err == nil {
+		answer, tag, err = t.logIn(l, expires)
 	}
 	if err == nil && tag == bolt.TagSuccess && t.login.complete(t.version) {
 		err = l.identify()
 	}
 	if err != nil {
+		t.drop()
 		return nil, 0, fmt.Errorf("log in to %s: %w", tie.main.addr, err)
 	}
 	return answer, tag, nil
+}
+
+// logIn logs in on l when it is its turn: on a MAIN with users one login holds up
+// all others, and the questions of the verifier with them.
+func (t *talk) logIn(l *leg, expires time.Time) ([]byte, bolt.Tag, error) {
+	timer := time.NewTimer(time.Until(expires))
+	defer timer.Stop()
+	select {
+	case t.g.logins <- struct{}{}:
+		defer func() { <-t.g.logins }()
+	case <-timer.C:
+		return nil, 0, os.ErrDeadlineExceeded
+	}
+	return l.logIn(t.version, &t.login)
 }
 
 // signOff ends a login: the next one may be another user's. It is answered here
@@ -206,8 +237,9 @@ func (t *talk) signOff() ending {
 	t.d.clear()
 	t.pinned = false
 	t.mu.Unlock()
-	clear(t.login.logon)
-	t.login.logon = nil
+	hello := bytes.Clone(t.login.hello)
+	t.forgetLogin()
+	t.login.hello = hello
 	if how := t.reply(append(t.out[:0], replySuccess...)); how != "" {
 		return how
 	}

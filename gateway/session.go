@@ -43,7 +43,9 @@ type session struct {
 	why    error  // what its connections failed with, if they did
 	bond   atomic.Pointer[bond]
 
-	speaksBolt atomic.Bool // so that it can be woken, and ends by itself
+	speaksBolt atomic.Bool                // so that it can be woken, and ends by itself
+	login      atomic.Pointer[credential] // nil while it has none
+	active     atomic.Int64               // when its last unit began, in s since 1970
 
 	toMain, toClient atomic.Int64 // bytes relayed
 }

@@ -75,7 +75,7 @@ func (t *talk) close() {
 		t.drop()
 	}
 	t.journal.clear()
-	t.login.wipe()
+	t.forgetLogin()
 	t.in.close()
 }
 
@@ -209,6 +209,7 @@ func (t *talk) register(a ask, s statement) []byte {
 		t.seen.clear()
 		t.journal.clear()
 		t.begun = false
+		t.s.active.Store(time.Now().Unix())
 	}
 	t.d.ask(a, s)
 	t.pinned = t.pinned || s == stmtSetting

@@ -49,6 +49,7 @@ type verifier struct {
 	cfg     Config
 	metrics *metrics
 	log     *slog.Logger
+	stock   *stock
 
 	suspected chan error     // capacity 1
 	reports   sync.WaitGroup // calls of cfg.Lost
@@ -120,7 +121,7 @@ func (v *verifier) follow(ctx context.Context, t *target) {
 // hold verifies t over one link until that breaks, or until new connections
 // fail while it does not. It returns why, and whether a MAIN was lost by it.
 func (v *verifier) hold(ctx context.Context, t *target) (lost bool, why error) {
-	l, err := openLink(ctx, t.addr, v.cfg.Auth, v.cfg.DialTimeout)
+	l, err := v.open(ctx, t.addr)
 	if err != nil {
 		v.count(err)
 		return false, err
@@ -134,6 +135,15 @@ func (v *verifier) hold(ctx context.Context, t *target) (lost bool, why error) {
 		err = v.round(l, t)
 	}
 	return l.confirmed && !errors.Is(err, errSuspect), err
+}
+
+// open returns a link to addr, the one that is ready if there is one.
+func (v *verifier) open(ctx context.Context, addr string) (*link, error) {
+	if l := v.stock.takeLink(addr); l != nil {
+		l.bind(ctx)
+		return l, nil
+	}
+	return openLink(ctx, addr, v.cfg.Auth, v.cfg.DialTimeout)
 }
 
 // round asks once, and rests until it is time to ask again.
