@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,7 +20,15 @@ import (
 	"memgraph-controller/memgraph/bolt"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if main := os.Getenv(standAlone); main != "" {
+		if err := runAlone(main); err != nil {
+			panic(err)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // nowhere is an address that refuses connections: a MAIN there keeps the gate
 // shut.

@@ -37,7 +37,7 @@ type leg struct {
 }
 
 func newLeg(main *incarnation, conn *net.TCPConn) (*leg, error) {
-	in, err := newIntake(conn)
+	in, err := newIntake(conn, answerBuffers)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (l *leg) close() {
 	l.in.close()
 }
 
-// message waits for a whole message of at most bufferSize, and takes it. It is
+// message waits for a whole message of at most answerBufferSize, and takes it. It is
 // valid until the next call.
 func (l *leg) message() ([]byte, bolt.Tag, error) {
 	for {

@@ -93,7 +93,7 @@ func TestALargeTransactionIsNotRunAgain(t *testing.T) {
 }
 
 func TestMessagesLargerThanTheBuffer(t *testing.T) {
-	large := strings.Repeat("x", 5*bufferSize+17)
+	large := strings.Repeat("x", 2*answerBufferSize+17)
 	t.Run("a request", func(t *testing.T) {
 		s := startSuccession(t, nil)
 		assert.Nil(t, s.c.fly(run("R "+large)))

@@ -45,7 +45,7 @@ const endSignedOff ending = "signed_off"
 func (g *Gateway) converse(ctx context.Context, s *session, version bolt.Version) ending {
 	t := &talk{g: g, s: s, version: version, journal: journal{limit: g.cfg.RerunLimit, budget: g.rerunBudget}}
 	t.quiet = sync.NewCond(&t.mu)
-	if t.in, s.why = newIntake(s.client); s.why != nil {
+	if t.in, s.why = newIntake(s.client, buffers); s.why != nil {
 		return endLeft
 	}
 	defer t.close()

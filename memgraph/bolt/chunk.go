@@ -20,6 +20,7 @@ type Reader struct {
 	r     *bufio.Reader
 	limit int
 	buf   []byte
+	head  [2]byte // of the present chunk; here, for reading it to allocate nothing
 }
 
 // NewReader reads from r and refuses messages over limit bytes; no limit if 0.
@@ -56,17 +57,16 @@ func (r *Reader) ReadMessage() ([]byte, error) {
 func (r *Reader) Buffered() int { return r.r.Buffered() }
 
 func (r *Reader) chunkSize(first bool) (int, error) {
-	var h [2]byte
-	if _, err := io.ReadFull(r.r, h[:1]); err != nil {
+	if _, err := io.ReadFull(r.r, r.head[:1]); err != nil {
 		if first {
 			return 0, err
 		}
 		return 0, inside(err)
 	}
-	if _, err := io.ReadFull(r.r, h[1:]); err != nil {
+	if _, err := io.ReadFull(r.r, r.head[1:]); err != nil {
 		return 0, inside(err)
 	}
-	return int(binary.BigEndian.Uint16(h[:])), nil
+	return int(binary.BigEndian.Uint16(r.head[:])), nil
 }
 
 func (r *Reader) grow(n int) {

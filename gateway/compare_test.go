@@ -1,0 +1,323 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+// standAlone names the MAIN that a gateway in a process of its own is to serve,
+// so that its CPU time and memory can be told from the test's.
+const standAlone = "GATEWAY_TEST_MAIN"
+
+// runAlone is that process: it prints its address, and ends with its stdin.
+func runAlone(main string) error {
+	g, err := New(Config{Listen: "127.0.0.1:0"})
+	if err != nil {
+		return err
+	}
+	g.Serve("memgraph-0", main, "", 1)
+	fmt.Println(g.Addr())
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	return g.Run(ctx)
+}
+
+// peer is a process under comparison.
+type peer struct {
+	name, addr string
+	pid        int
+}
+
+func startAlone(t testing.TB, main string) peer {
+	t.Helper()
+	c := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0]) // it ends with its stdin
+	c.Env = append(os.Environ(), standAlone+"="+main)
+	stdin, err := c.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := c.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	t.Cleanup(func() { _ = stdin.Close(); _ = c.Wait() })
+	addr, err := bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(t, err)
+	return peer{"gateway", strings.TrimSpace(addr), c.Process.Pid}
+}
+
+// startHAProxy is a plain TCP proxy with defaults. It skips where there is none.
+func startHAProxy(t testing.TB, main string) peer {
+	t.Helper()
+	path, err := exec.LookPath("haproxy")
+	if err != nil {
+		t.Skip("haproxy is not installed")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	config := filepath.Join(t.TempDir(), "haproxy.cfg")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
+global
+  nbthread 2
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1m
+  timeout server 1m
+listen bolt
+  bind %s
+  server main %s
+`, addr, main), 0o600))
+	c := exec.CommandContext(t.Context(), path, "-q", "-db", "-f", config)
+	require.NoError(t, c.Start())
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	waitFor(t, "haproxy", func() bool {
+		c, err := net.Dial("tcp", addr)
+		return err == nil && c.Close() == nil
+	})
+	return peer{"HAProxy", addr, c.Process.Pid}
+}
+
+// cpu is the time that the peer's threads have run so far.
+func (p peer) cpu(t testing.TB) (total time.Duration) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.pid))
+	require.NoError(t, err)
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // the thread has ended
+		}
+		ns, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
+		require.NoError(t, err)
+		total += time.Duration(ns)
+	}
+	return total
+}
+
+// rss is the peer's memory, in bytes.
+func (p peer) rss(t testing.TB) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.pid))
+	require.NoError(t, err)
+	pages, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
+	require.NoError(t, err)
+	return pages * int64(os.Getpagesize())
+}
+
+// exchanged is a request and its answer, as bytes.
+type exchanged struct{ request, answer []byte }
+
+// fixed is an exchange whose answer has rows records of 60 bytes on the wire.
+func fixed(t testing.TB, query string, rows int) exchanged {
+	e := exchanged{request: appendFlight(t, run(query))}
+	e.answer = appendFlight(t, flight{bolt.Success{Meta: map[string]any{"fields": []any{"x"}}}})
+	record := appendFlight(t, flight{bolt.Record{Values: []any{strings.Repeat("x", 51)}}})
+	require.Len(t, record, 60)
+	e.answer = append(e.answer, bytes.Repeat(record, rows)...)
+	e.answer = append(e.answer, appendFlight(t, flight{bolt.Success{Meta: map[string]any{"has_more": false, "type": "r", "run_id": "x"}}})...)
+	return e
+}
+
+// startFixed is a MAIN that answers the same to each PULL, and allocates nothing
+// for it.
+func startFixed(t testing.TB, e exchanged) *process {
+	p := startProcess(t, roleMain, "x")
+	p.set(func(p *process) {
+		p.converse = func(c net.Conn, r *bolt.Reader) error {
+			query := ""
+			for {
+				payload, err := r.ReadMessage()
+				if err != nil {
+					return err
+				}
+				tag := bolt.Tag(payload[1])
+				own := query == "" || query == roleQuery
+				if tag == bolt.TagPull && !own {
+					_, err = c.Write(e.answer)
+				} else if tag != bolt.TagRun || own {
+					m, failed := bolt.ParseMessage(payload)
+					if failed != nil {
+						return failed
+					}
+					if run, isRun := m.(bolt.Run); isRun {
+						query = run.Query
+					}
+					if query == "" || query == roleQuery {
+						err = p.reply(c, m, query)
+					}
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}
+	})
+	return p
+}
+
+// dialFixed logs in at addr.
+func dialFixed(t testing.TB, addr string) net.Conn {
+	c, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	_, err = bolt.Open(c, bolt.Auth{}, "test/1")
+	require.NoError(t, err)
+	return c
+}
+
+// swap does an exchange; got is where the answer goes.
+func (e exchanged) swap(c net.Conn, got []byte) error {
+	if _, err := c.Write(e.request); err != nil {
+		return err
+	}
+	for left := len(e.answer); left > 0; {
+		n, err := c.Read(got[:min(left, len(got))])
+		if err != nil {
+			return err
+		}
+		left -= n
+	}
+	return nil
+}
+
+// round does times exchanges on each connection, and returns their median.
+func (e exchanged) round(t testing.TB, conns []net.Conn, times int) time.Duration {
+	var mu sync.Mutex
+	var took []time.Duration
+	var all sync.WaitGroup
+	for _, c := range conns {
+		all.Go(func() {
+			own, got := make([]time.Duration, 0, times), make([]byte, 256<<10)
+			for range times {
+				began := time.Now()
+				if !assert.NoError(t, e.swap(c, got)) {
+					return
+				}
+				own = append(own, time.Since(began))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, own...)
+		})
+	}
+	all.Wait()
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+func median(xs []float64) float64 {
+	slices.Sort(xs)
+	return xs[len(xs)/2]
+}
+
+// Both are measured in the same interleaved rounds, and compared by the median of
+// the rounds' ratios.
+func TestAgainstHAProxy(t *testing.T) {
+	if slowed {
+		t.Skip("what is timed under the race detector says nothing")
+	}
+	for _, c := range []struct {
+		name         string
+		rows         int
+		conns, times int
+		p50, cpu     float64 // at most, to HAProxy's
+	}{
+		{"one row, 1 connection", 1, 1, 2000, 1.25, 0},
+		{"one row, 64 connections", 1, 64, 100, 1.25, 1.3},
+		{"rows of 60 bytes, 60 MB", 100_000, 1, 10, 0, 1.0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := fixed(t, "FIXED", c.rows)
+			main := startFixed(t, e)
+			peers := []peer{startHAProxy(t, main.addr), startAlone(t, main.addr)}
+			conns := make([][]net.Conn, len(peers))
+			for i, p := range peers {
+				for range c.conns {
+					conns[i] = append(conns[i], dialFixed(t, p.addr))
+				}
+			}
+			var p50s, cpus []float64
+			for range 9 {
+				var p50, cpu [2]float64
+				for _, i := range rand.Perm(2) {
+					before := peers[i].cpu(t)
+					p50[i] = e.round(t, conns[i], c.times).Seconds()
+					cpu[i] = (peers[i].cpu(t) - before).Seconds()
+				}
+				p50s, cpus = append(p50s, p50[1]/p50[0]), append(cpus, cpu[1]/cpu[0])
+			}
+			t.Logf("%-26s p50 %.2f × HAProxy's, CPU %.2f ×", c.name, median(p50s), median(cpus))
+			if c.p50 > 0 {
+				assert.LessOrEqual(t, median(p50s), c.p50, "p50")
+			}
+			if c.cpu > 0 {
+				assert.LessOrEqual(t, median(cpus), c.cpu, "CPU")
+			}
+		})
+	}
+}
+
+func TestNothingIsAllocatedForAMessage(t *testing.T) {
+	e := fixed(t, "FIXED", 10)
+	main := startFixed(t, e)
+	g := startGateway(t, func(c *Config) { c.Logger, c.VerifyInterval = nil, time.Hour })
+	g.Serve("memgraph-0", main.addr, "x", 1)
+	c, got := dialFixed(t, g.Addr().String()), make([]byte, 64<<10)
+	for range 100 {
+		require.NoError(t, e.swap(c, got))
+	}
+	const times = 2000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range times {
+		require.NoError(t, e.swap(c, got))
+	}
+	runtime.ReadMemStats(&after)
+	each := float64(after.Mallocs-before.Mallocs) / times
+	t.Logf("%.3f allocations for 2 requests and 12 answers", each)
+	if !slowed { // the race detector has the pool of buffers forget some
+		assert.Less(t, each, 0.05)
+	}
+}
+
+func TestAnIdleConnectionIsCheap(t *testing.T) {
+	if slowed {
+		t.Skip("the race detector takes memory of its own")
+	}
+	const sessions = 2000
+	e := fixed(t, "FIXED", 1)
+	main := startFixed(t, e)
+	p := startAlone(t, main.addr)
+	got := make([]byte, 1<<10)
+	for range 100 {
+		require.NoError(t, e.swap(dialFixed(t, p.addr), got))
+	}
+	before := p.rss(t)
+	for range sessions {
+		require.NoError(t, e.swap(dialFixed(t, p.addr), got))
+	}
+	each := float64(p.rss(t)-before) / sessions / 1024
+	t.Logf("%.1f KiB for each idle connection", each)
+	assert.LessOrEqual(t, each, 24.0)
+}
