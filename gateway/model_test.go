@@ -66,6 +66,7 @@ type oracle struct {
 	stage    stage
 	atCommit stage         // of the next COMMIT
 	died     chan struct{} // closed once it has failed
+	mayDie   chan struct{} // if set, it waits for it within an answer
 	heard    []string      // requests of clients
 }
 
@@ -132,6 +133,9 @@ func (o *oracle) talk(c net.Conn, r *bolt.Reader) error {
 				part = len(out) / 3
 			}
 			_, _ = c.Write(out[:part])
+			if o.mayDie != nil {
+				<-o.mayDie
+			}
 			return o.die()
 		}
 		if _, err := c.Write(out); err != nil || s.closed {
@@ -397,7 +401,7 @@ func TestModel(t *testing.T) {
 					generation += 2
 					playModel(t, g, generation, scripts[name], e)
 					if t.Failed() {
-						t.Fatalf("at the event %q", e.name)
+						return
 					}
 				}
 			})
@@ -406,6 +410,11 @@ func TestModel(t *testing.T) {
 }
 
 func playModel(t *testing.T, g *Gateway, generation int64, script []flight, e event) {
+	defer func() {
+		if t.Failed() {
+			t.Logf("the event was %q", e.name)
+		}
+	}()
 	w := &world{commits: map[string]int{}}
 	old, next := startOracle(t, w, "old", e.at, e.stage), startOracle(t, w, "next", -1, "")
 	defer old.kill()

@@ -121,9 +121,13 @@ func TestMessagesLargerThanTheBuffer(t *testing.T) {
 	t.Run("an answer that is torn", func(t *testing.T) {
 		s := startSuccession(t, nil)
 		s.old.cell, s.old.at, s.old.stage = large, s.old.count()+1, halfRow
+		s.old.mayDie = make(chan struct{})
 		s.c.send(run("R")...)
 		assert.IsType(t, bolt.Success{}, s.c.receive())
-		_, err := io.Copy(io.Discard, s.c.conn)
+		_, err := io.ReadFull(s.c.conn, make([]byte, 100))
+		require.NoError(t, err)
+		close(s.old.mayDie)
+		_, err = io.Copy(io.Discard, s.c.conn)
 		assert.ErrorIs(t, err, syscall.ECONNRESET, "there is nothing else that can be said within a message")
 	})
 }
