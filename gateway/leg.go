@@ -309,6 +309,9 @@ func (t *talk) delivered(l *leg) error {
 	if t.d.due() == 0 {
 		t.quiet.Signal()
 	}
+	if t.d.unit == unitNone && t.g.draining.Load() {
+		t.s.wake() // it waits for the next unit, which may begin elsewhere
+	}
 	if l.held && t.d.underway() == 0 {
 		return errDone
 	}

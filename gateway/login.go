@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -125,7 +126,8 @@ func (t *talk) present(ctx context.Context) ([]byte, bolt.Tag, ending) {
 // attach opens a leg to MAIN, for which it may have to wait until expires, and
 // logs in on it as far as the client has. It returns the last answer to that.
 func (t *talk) attach(ctx context.Context, expires time.Time) ([]byte, bolt.Tag, ending) {
-	for place := newTicket(); ; {
+	place := newTicket()
+	for spurned := 0; spurned < maxRefusals; {
 		main, refusal := t.g.pass(ctx, t.s, place, expires)
 		t.in.push(t.s.head)
 		t.s.head = nil
@@ -137,7 +139,11 @@ func (t *talk) attach(ctx context.Context, expires time.Time) ([]byte, bolt.Tag,
 			return answer, tag, ""
 		}
 		t.s.why = err
+		if errors.Is(err, errSpurned) {
+			spurned++
+		}
 	}
+	return nil, 0, endSpurned
 }
 
 // connect is attach's single attempt. It follows the order that Gateway.attach
@@ -153,21 +159,25 @@ func (t *talk) connect(ctx context.Context, main *incarnation, expires time.Time
 	t.s.cutIfReplaced(&g.gate.main)
 	l, err := t.open(dialling, main)
 	g.gate.leave()
-	var answer []byte
-	tag := bolt.TagSuccess
-	if err == nil {
-		answer, tag, err = t.occupy(tie, l, expires)
+	if err != nil {
+		t.s.bond.Store(nil)
+		if tie.broken() == nil && ctx.Err() == nil {
+			g.metrics.dialErrors.Inc()
+			g.verifier.suspect(main, err)
+		}
+		return nil, 0, err
 	}
-	if err == nil {
-		return answer, tag, nil
+	answer, tag, err := t.occupy(tie, l, expires)
+	if err != nil && tie.broken() == nil {
+		g.verifier.doubt(main)
+		err = fmt.Errorf("%w: %w", errSpurned, err)
 	}
-	t.s.bond.Store(nil)
-	if tie.broken() == nil && ctx.Err() == nil {
-		g.metrics.dialErrors.Inc()
-		g.verifier.suspect(main, err)
-	}
-	return nil, 0, err
+	return answer, tag, err
 }
+
+// errSpurned says that MAIN hung up on a login. It may have died, or the login be
+// no such thing: that is no reason to shut the gate for others, but for a moment.
+var errSpurned = errors.New("it hung up on a login")
 
 // open returns a leg to main, one that is logged in already if there is one.
 func (t *talk) open(ctx context.Context, main *incarnation) (*leg, error) {

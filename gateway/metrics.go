@@ -33,6 +33,7 @@ const (
 	endDraining   ending = "draining"          // the gateway is stopping
 	endSlow       ending = "handshake_timeout" // no first bytes in time
 	endUnknown    ending = "unknown_protocol"
+	endSpurned    ending = "spurned" // MAIN hangs up on its login
 )
 
 // unparked is how a session's parking ended.

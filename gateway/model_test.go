@@ -232,6 +232,9 @@ func (s *oracleSession) commit(isMain bool) []bolt.Message {
 func (s *oracleSession) pull(n int64, isMain bool) (answers []bolt.Message) {
 	run := map[string]any{"run_id": s.knownAs, "has_more": false, "plan_execution_time": float64(time.Now().UnixNano())}
 	switch {
+	case s.query == "":
+		s.closed = true // as Memgraph does
+		return nil
 	case s.query == roleQuery:
 		role := "replica"
 		if isMain {

@@ -10,8 +10,9 @@ import (
 	"github.com/neo4j/neo4j-go-driver/v5/neo4j"
 )
 
-// scenario is played with every driver, way of writing and number of workers.
-func scenario(t *testing.T, scheme string, workers []int, play func(p *pair, l *load)) {
+// scenario is played with every driver, way of writing and number of workers. It
+// returns what nearly all operations may take.
+func scenario(t *testing.T, scheme string, workers []int, play func(p *pair, l *load) time.Duration) {
 	t.Helper()
 	for _, driver := range []string{"Go", "JavaScript"} {
 		for _, way := range slices.Sorted(maps.Keys(ways)) {
@@ -30,10 +31,10 @@ func scenario(t *testing.T, scheme string, workers []int, play func(p *pair, l *
 					}
 					l.await(5 * int64(n))
 					l.forget()
-					play(p, l)
+					limit := play(p, l)
 					l.await(5 * int64(n))
 					l.verdict(t.Name(), p.written)
-					l.within(500 * time.Millisecond)
+					l.within(limit)
 				})
 			}
 		}
@@ -41,27 +42,31 @@ func scenario(t *testing.T, scheme string, workers []int, play func(p *pair, l *
 }
 
 func TestAPlannedSwitchIsNotNoticed(t *testing.T) {
-	scenario(t, "bolt", []int{8, crowd}, func(p *pair, l *load) {
+	scenario(t, "bolt", []int{8, crowd}, func(p *pair, l *load) time.Duration {
 		p.switchOver(10 * time.Millisecond)
+		return 500 * time.Millisecond
 	})
 }
 
 // Nothing but what was about to be committed is told to the client at all.
 func TestACrashIsAPause(t *testing.T) {
-	scenario(t, "bolt", []int{8, crowd}, func(p *pair, l *load) {
+	scenario(t, "bolt", []int{8, crowd}, func(p *pair, l *load) time.Duration {
 		l.mayFail = true
 		p.failOver(300 * time.Millisecond)
+		return time.Second
 	})
 }
 
 func TestRolesThatChangeUntold(t *testing.T) {
-	scenario(t, "bolt", []int{8}, func(p *pair, l *load) {
+	scenario(t, "bolt", []int{8}, func(p *pair, l *load) time.Duration {
 		p.switchUntold(300 * time.Millisecond)
+		return time.Second
 	})
 }
 
 func TestARoutingDriverIsNotTroubledByASwitch(t *testing.T) {
-	scenario(t, "neo4j", []int{8}, func(p *pair, l *load) {
+	scenario(t, "neo4j", []int{8}, func(p *pair, l *load) time.Duration {
 		p.switchOver(10 * time.Millisecond)
+		return 500 * time.Millisecond
 	})
 }

@@ -159,7 +159,7 @@ func TestParkingAddsUp(t *testing.T) {
 	served.wait(t)
 	gone.wait(t)
 
-	waitFor(t, "all to be counted", func() bool { return g.Status().Sessions == 2 })
+	waitFor(t, "all to be counted", func() bool { return g.Status().Sessions == 2 && g.Status().Relaying == 2 })
 	values := count()
 	assert.EqualValues(t, 4, values["parked_total"])
 	assert.EqualValues(t, 2, values["parked_seconds served"])

@@ -133,8 +133,8 @@ func (t *talk) dismissed() ending {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.d.unit != unitNone {
-		return ""
+	if t.d.unit != unitNone || !quiet(t.s.client) {
+		return "" // it has begun another, or is about to
 	}
 	return endDismissed
 }

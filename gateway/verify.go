@@ -31,7 +31,7 @@ var (
 	errOther   = errors.New("it answers as MAIN, but is another process than the one named")
 	errSilent  = errors.New("it does not answer")
 	errSuspect = errors.New("connections to it fail")
-	errDoubted = errors.New("it told a client that it is not MAIN")
+	errDoubted = errors.New("it told a client that it is not MAIN, or hung up on one")
 )
 
 // verifier asks the gate's target for its role, and opens and shuts the gate by
@@ -65,8 +65,8 @@ func (v *verifier) suspect(main *incarnation, err error) {
 	}
 }
 
-// doubt shuts the gate after main has told a client that it is none, until it
-// has been asked again, which is done at once.
+// doubt shuts the gate after main has told a client that it is none, or has hung
+// up on it, until it has been asked again, which is done at once.
 func (v *verifier) doubt(main *incarnation) {
 	v.shut(main.generation, errDoubted)
 	select {
