@@ -75,10 +75,22 @@ type Config struct {
 	Versions []bolt.Version
 	// Rerun says which interrupted transactions are run again; "" is RerunVerified.
 	Rerun Rerun
+	// Administration says whether clients may change roles and replicas, which in
+	// Community every user may; "" is AdministrationAllowed.
+	Administration Administration
 
 	Limits
 	Timeouts
 }
+
+// Administration is what becomes of clients' statements about replication.
+type Administration string
+
+// The kinds of Administration.
+const (
+	AdministrationAllowed Administration = "allowed"
+	AdministrationDenied  Administration = "denied"
+)
 
 // Limits of a Gateway.
 type Limits struct {
@@ -119,6 +131,10 @@ func (c Config) withDefaults() (Config, error) {
 	c.Rerun = cmp.Or(c.Rerun, RerunVerified)
 	if !slices.Contains([]Rerun{RerunOff, RerunUnseen, RerunVerified}, c.Rerun) {
 		return c, fmt.Errorf("gateway config: Rerun is %q: give off, unseen or verified", c.Rerun)
+	}
+	c.Administration = cmp.Or(c.Administration, AdministrationAllowed)
+	if !slices.Contains([]Administration{AdministrationAllowed, AdministrationDenied}, c.Administration) {
+		return c, fmt.Errorf("gateway config: Administration is %q: give allowed or denied", c.Administration)
 	}
 	if err := c.Limits.complete(); err != nil {
 		return c, err

@@ -21,6 +21,7 @@ func TestAWrongConfigIsRefusedByName(t *testing.T) {
 		"HoldTimeout is -1s":               {Listen: "127.0.0.1:0", Timeouts: Timeouts{HoldTimeout: -time.Second}},
 		"give a positive one, or 0 for 5s": {Listen: "127.0.0.1:0", Timeouts: Timeouts{HandshakeTimeout: -1}},
 		`Rerun is "always": give off,`:     {Listen: "127.0.0.1:0", Rerun: "always"},
+		`Administration is "some": give`:   {Listen: "127.0.0.1:0", Administration: "some"},
 		"listen for clients":               {Listen: "192.0.2.1:0"},
 	} {
 		_, err := New(c)

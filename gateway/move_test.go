@@ -240,3 +240,35 @@ func TestRoutingTable(t *testing.T) {
 	assert.Contains(t, s.c.receive().(bolt.Success).Meta, "rt", "after what was asked before")
 	assert.Nil(t, s.c.fly(run("W a")))
 }
+
+func TestReplicationIsNotForClients(t *testing.T) {
+	s := startSuccession(t, func(c *Config) { c.Administration = AdministrationDenied })
+	require.Nil(t, s.c.fly(run("R")))
+	heard := s.old.count()
+	failure := s.c.fly(run("SET REPLICATION ROLE TO MAIN"))
+	require.NotNil(t, failure)
+	assert.Equal(t, codeDenied, failure.Code)
+	require.Nil(t, s.c.fly(flight{bolt.Reset{}}))
+	assert.Equal(t, heard, s.old.count(), "MAIN has seen nothing of it")
+	assert.Nil(t, s.c.fly(run("W a")))
+}
+
+// Clients that have nothing to do cost the next MAIN nothing: neither a connection
+// nor a login.
+func TestIdleClientsAreMovedWhenTheyHaveSomethingToDo(t *testing.T) {
+	const sessions = 500
+	s := startSuccession(t, func(c *Config) { c.Logger = nil })
+	clients := []*modelClient{s.c}
+	for range sessions {
+		clients = append(clients, newModelClient(t, s.g))
+	}
+	s.change()
+	waitForState(t, s.g, Serving)
+	waitFor(t, "the old MAIN to be left", func() bool { return s.old.open() == 0 })
+	assert.Equal(t, 1, s.next.open(), "the control link")
+	assert.EqualValues(t, sessions+1, s.g.Status().Sessions)
+	for _, c := range clients {
+		require.Nil(t, c.fly(run("R")))
+	}
+	assert.Equal(t, sessions+2, s.next.open())
+}

@@ -19,6 +19,7 @@ const (
 	codeDraining       = "Memgraph.TransientError.Gateway.Draining"
 	codeMainChanged    = "Memgraph.TransientError.Gateway.MainChanged"
 	codeOutcomeUnknown = "Memgraph.DatabaseError.Gateway.OutcomeUnknown"
+	codeDenied         = "Memgraph.ClientError.Gateway.AdministrationDenied"
 )
 
 var (
@@ -30,6 +31,10 @@ var (
 		Code: codeOutcomeUnknown,
 		Message: "the connection to MAIN was lost before it answered: whether this took effect is not known; " +
 			"look before you repeat it",
+	}
+	failDenied = bolt.Failure{
+		Code:    codeDenied,
+		Message: "the controller manages replication: it would undo this, or clients would lose what it is there to protect",
 	}
 )
 

@@ -173,11 +173,27 @@ func (t *talk) take(ctx context.Context, m []byte, tag bolt.Tag) ending {
 		}
 	}
 	a, s := classify(tag, m)
+	if s == stmtCluster && t.g.cfg.Administration == AdministrationDenied {
+		// In a transaction Memgraph refuses it anyway.
+		if rests, how := t.rest(ctx); rests || how != "" {
+			return t.deny(how)
+		}
+	}
 	if how, done := t.enter(ctx, a, s); done {
 		return how
 	}
 	t.journal.add(m)
 	return ""
+}
+
+// deny answers a statement that is not for clients, unless the session has ended.
+func (t *talk) deny(how ending) ending {
+	if how != "" {
+		return how
+	}
+	t.proxy = proxy{state: proxyLost, why: failDenied}
+	t.g.metrics.stoodIn(failDenied)
+	return t.reply(t.proxy.answer(t.out[:0], askRun))
 }
 
 // enter makes a request part of the present unit or of a new one. It returns

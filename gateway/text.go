@@ -24,6 +24,8 @@ const (
 	// stmtSetting changes something that lasts on this connection alone, and
 	// that RESET does not undo. Source: Memgraph v3.12 MemgraphCypher.g4.
 	stmtSetting
+	// stmtCluster changes roles or replicas, which is the controller's to do.
+	stmtCluster
 )
 
 // readStatement looks at the front of a RUN's payload.
@@ -41,19 +43,26 @@ func readStatement(payload []byte) statement {
 	}
 	first, rest := nextWord(text)
 	second, _ := nextWord(rest)
-	for _, s := range settings {
-		if bytes.EqualFold(first, s[0]) && bytes.EqualFold(second, s[1]) {
-			return stmtSetting
+	for _, s := range special {
+		if bytes.EqualFold(first, s.first) && bytes.EqualFold(second, s.second) {
+			return s.is
 		}
 	}
 	return stmtPlain
 }
 
-// settings are the first two words of statements that pin a session to its
-// connection.
-var settings = [][2][]byte{
-	{[]byte("SET"), []byte("SESSION")}, {[]byte("SET"), []byte("NEXT")},
-	{[]byte("RESET"), []byte("SESSION")}, {[]byte("USE"), []byte("DATABASE")},
+// special are the first two words of statements that are not plain.
+var special = []struct {
+	first, second []byte
+	is            statement
+}{
+	{[]byte("SET"), []byte("SESSION"), stmtSetting},
+	{[]byte("SET"), []byte("NEXT"), stmtSetting},
+	{[]byte("RESET"), []byte("SESSION"), stmtSetting},
+	{[]byte("USE"), []byte("DATABASE"), stmtSetting},
+	{[]byte("SET"), []byte("REPLICATION"), stmtCluster},
+	{[]byte("REGISTER"), []byte("REPLICA"), stmtCluster},
+	{[]byte("DROP"), []byte("REPLICA"), stmtCluster},
 }
 
 // nextWord is the first word of text, white space and comments before it left
