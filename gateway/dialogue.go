@@ -38,6 +38,9 @@ const (
 	fateUnknown             // it may have taken effect
 )
 
+// keepAsked is how many answered requests are remembered for nothing.
+const keepAsked = 1 << 10
+
 // dialogue follows one client's requests and their answers, so that at any
 // moment it is known what the loss of the connection would mean. A unit begins
 // only when all that was asked before is answered; within a unit requests come
@@ -68,6 +71,9 @@ func (d *dialogue) ask(a ask, s statement) {
 		if a == askBegin || a == askRun && s == stmtBegin {
 			d.unit = unitTransaction
 		}
+	}
+	if d.head > keepAsked { // of a pipeline that never runs dry
+		d.asked, d.head = append(d.asked[:0], d.asked[d.head:]...), 0
 	}
 	d.closing = d.closing || a == askCommit || a == askRollback || a == askReset
 	d.asked = append(d.asked, a)

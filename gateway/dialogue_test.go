@@ -233,3 +233,14 @@ func TestWhichFailuresSayThatMainIsElsewhere(t *testing.T) {
 		assert.Equal(t, want, isNotMain(bolt.Payload(m)), message)
 	}
 }
+
+func TestAPipelineThatNeverRunsDryIsForgottenBehind(t *testing.T) {
+	var d dialogue
+	d.play(t, asked(askBegin))
+	for range 100 * keepAsked {
+		d.play(t, asked(askRun), ok(1))
+	}
+	assert.Equal(t, 1, d.due())
+	assert.Equal(t, fateUndone, d.fate())
+	assert.Less(t, cap(d.asked), 8*keepAsked)
+}

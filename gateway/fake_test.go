@@ -46,6 +46,9 @@ type process struct {
 	running  sync.WaitGroup
 	links    atomic.Int64 // control links that have logged in, ever
 
+	logins                chan struct{} // if set, what each LOGON of an oracle waits for
+	loggingIn, mostLogins atomic.Int64
+
 	mu       sync.Mutex
 	role     string
 	runID    string

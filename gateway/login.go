@@ -110,8 +110,9 @@ func (t *talk) loginMessage(ctx context.Context) ([]byte, bolt.Tag, ending) {
 
 // present shows the newest part of the login to MAIN, and returns its answer.
 func (t *talk) present(ctx context.Context) ([]byte, bolt.Tag, ending) {
+	expires := time.Now().Add(t.g.cfg.HoldTimeout)
 	if l := t.leg; l != nil {
-		answer, tag, err := l.exchange(t.login.logon)
+		answer, tag, err := t.inTurn(expires, func() ([]byte, bolt.Tag, error) { return l.exchange(t.login.logon) })
 		if err == nil && tag == bolt.TagSuccess {
 			err = l.identify()
 		}
@@ -120,7 +121,7 @@ func (t *talk) present(ctx context.Context) ([]byte, bolt.Tag, ending) {
 		}
 		t.drop()
 	}
-	return t.attach(ctx, time.Now().Add(t.g.cfg.HoldTimeout))
+	return t.attach(ctx, expires)
 }
 
 // attach opens a leg to MAIN, for which it may have to wait until expires, and
@@ -210,7 +211,7 @@ func (t *talk) occupy(tie *bond, l *leg, expires time.Time) (answer []byte, tag 
 		return nil, bolt.TagSuccess, nil
 	}
 	if err == nil {
-		answer, tag, err = t.logIn(l, expires)
+		answer, tag, err = t.inTurn(expires, func() ([]byte, bolt.Tag, error) { return l.logIn(t.version, &t.login) })
 	}
 	if err == nil && tag == bolt.TagSuccess && t.login.complete(t.version) {
 		err = l.identify()
@@ -222,18 +223,18 @@ func (t *talk) occupy(tie *bond, l *leg, expires time.Time) (answer []byte, tag 
 	return answer, tag, nil
 }
 
-// logIn logs in on l when it is its turn: on a MAIN with users one login holds up
-// all others, and the questions of the verifier with them.
-func (t *talk) logIn(l *leg, expires time.Time) ([]byte, bolt.Tag, error) {
+// inTurn logs in by f when there are few others at it: on a MAIN with users one
+// login holds up all the rest, and the questions of the verifier with them.
+func (t *talk) inTurn(expires time.Time, f func() ([]byte, bolt.Tag, error)) ([]byte, bolt.Tag, error) {
 	timer := time.NewTimer(time.Until(expires))
 	defer timer.Stop()
 	select {
 	case t.g.logins <- struct{}{}:
 		defer func() { <-t.g.logins }()
+		return f()
 	case <-timer.C:
 		return nil, 0, os.ErrDeadlineExceeded
 	}
-	return l.logIn(t.version, &t.login)
 }
 
 // signOff ends a login: the next one may be another user's. It is answered here

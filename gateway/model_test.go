@@ -195,6 +195,8 @@ func (s *oracleSession) obey(m bolt.Message) []bolt.Message {
 		return []bolt.Message{bolt.Ignored{}}
 	}
 	switch m := m.(type) {
+	case bolt.Logon:
+		s.logIn()
 	case bolt.Reset:
 		s.failed, s.inTx, s.tx, s.query = false, false, nil, ""
 	case bolt.Goodbye:
@@ -218,6 +220,19 @@ func (s *oracleSession) obey(m bolt.Message) []bolt.Message {
 		return s.pull(m.N, isMain)
 	}
 	return done
+}
+
+// logIn takes as long as the test wants it to.
+func (s *oracleSession) logIn() {
+	s.process.mu.Lock()
+	wait := s.logins
+	s.process.mu.Unlock()
+	if wait == nil {
+		return
+	}
+	s.mostLogins.Store(max(s.mostLogins.Load(), s.loggingIn.Add(1)))
+	<-wait
+	s.loggingIn.Add(-1)
 }
 
 func (s *oracleSession) commit(isMain bool) []bolt.Message {

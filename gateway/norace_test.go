@@ -4,6 +4,8 @@ package gateway
 
 const (
 	slowed = false
-	crowd  = 64   // workers, where 8 are a few
 	kills  = 1000 // of MAIN, within a commit
 )
+
+// crowds are numbers of workers.
+var crowds = []int{8, 64}

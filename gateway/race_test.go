@@ -6,6 +6,7 @@ package gateway
 // tests are played smaller, and what they time is not judged.
 const (
 	slowed = true
-	crowd  = 16
 	kills  = 50
 )
+
+var crowds = []int{8}

@@ -42,7 +42,7 @@ func scenario(t *testing.T, scheme string, workers []int, play func(p *pair, l *
 }
 
 func TestAPlannedSwitchIsNotNoticed(t *testing.T) {
-	scenario(t, "bolt", []int{8, crowd}, func(p *pair, l *load) time.Duration {
+	scenario(t, "bolt", crowds, func(p *pair, l *load) time.Duration {
 		p.switchOver(10 * time.Millisecond)
 		return 500 * time.Millisecond
 	})
@@ -50,7 +50,7 @@ func TestAPlannedSwitchIsNotNoticed(t *testing.T) {
 
 // Nothing but what was about to be committed is told to the client at all.
 func TestACrashIsAPause(t *testing.T) {
-	scenario(t, "bolt", []int{8, crowd}, func(p *pair, l *load) time.Duration {
+	scenario(t, "bolt", crowds, func(p *pair, l *load) time.Duration {
 		l.mayFail = true
 		p.failOver(300 * time.Millisecond)
 		return time.Second

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -106,4 +107,21 @@ func TestWhatIsReadyIsUsedOnlyForTheProcessThatItIsConnectedTo(t *testing.T) {
 		assert.Zero(t, legs)
 		assert.False(t, link)
 	})
+}
+
+// Clients that come for the first time do not all log in at once: the verifier's
+// question waits for as many logins as are under way.
+func TestLoginsAreLimited(t *testing.T) {
+	s := startSuccession(t, func(c *Config) { c.MaxLogins = 2 })
+	s.old.set(func(p *process) { p.logins = make(chan struct{}) })
+	var all sync.WaitGroup
+	for range 6 {
+		all.Go(func() { newModelClient(t, s.g) })
+	}
+	waitFor(t, "logins to be under way", func() bool { return s.old.loggingIn.Load() == 2 })
+	for range 6 {
+		s.old.logins <- struct{}{}
+	}
+	all.Wait()
+	assert.EqualValues(t, 2, s.old.mostLogins.Load())
 }
