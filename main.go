@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -91,6 +92,7 @@ type options struct {
 	kubeconfig             string
 	httpListen             string
 	registerBy             string
+	rerun, administration  string
 	userFile, passwordFile string
 	logLevel               string
 	shutdownDelay          time.Duration
@@ -140,7 +142,15 @@ func (o *options) addFlags(cmd *cobra.Command) {
 	f.IntVar(&g.MaxSessions, "gateway-max-sessions", gateway.DefaultMaxSessions, "client connections held at once")
 	f.IntVar(&g.MaxParked, "gateway-max-parked", gateway.DefaultMaxParked, "of them, waiting for a MAIN")
 	f.IntVar(&g.MaxAttaching, "gateway-max-attaching", gateway.DefaultMaxAttaching, "of them, connecting to MAIN at the same time")
+	f.IntVar(&g.MaxLogins, "gateway-max-logins", gateway.DefaultMaxLogins, "of them, logging in to MAIN at the same time")
+	f.IntVar(&g.MaxReady, "gateway-max-ready", gateway.DefaultMaxReady, "connections kept logged in to the partner, for clients to move to")
+	f.StringVar(&o.rerun, "gateway-rerun", string(gateway.RerunVerified), "transactions that a change of MAIN interrupts before their commit are run again: off, unseen (if the client saw no result) or verified (if the results are the same)")
+	f.IntVar(&g.RerunLimit, "gateway-rerun-limit", gateway.DefaultRerunLimit, "bytes of one transaction that are kept for that")
+	f.IntVar(&g.RerunTotal, "gateway-rerun-total", gateway.DefaultRerunTotal, "bytes of all transactions that are kept for that")
+	f.StringVar(&o.administration, "gateway-administration", string(gateway.AdministrationAllowed), "clients' statements about replication: allowed or denied")
 	f.DurationVar(&g.HandshakeTimeout, "gateway-handshake-timeout", gateway.DefaultHandshakeTimeout, "time for a client's first bytes")
+	f.DurationVar(&g.LoginTimeout, "gateway-login-timeout", gateway.DefaultLoginTimeout, "time for each message of a client's login")
+	f.DurationVar(&g.FinishTimeout, "gateway-finish-timeout", gateway.DefaultFinishTimeout, "how long a replaced MAIN may take for the answers that it owes")
 	f.DurationVar(&g.HoldTimeout, "gateway-hold-timeout", gateway.DefaultHoldTimeout, "how long a client is parked while there is no MAIN")
 	f.DurationVar(&g.DialTimeout, "gateway-dial-timeout", gateway.DefaultDialTimeout, "time for a connection to MAIN")
 	f.DurationVar(&g.VerifyInterval, "gateway-verify-interval", gateway.DefaultVerifyInterval, "time between two questions for MAIN's role")
@@ -158,13 +168,22 @@ func (o *options) validate() error {
 	wrong := func(flag, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("--%s: %s", flag, fmt.Sprintf(format, args...)))
 	}
+	o.gateway.Rerun, o.gateway.Administration = gateway.Rerun(o.rerun), gateway.Administration(o.administration)
 	g := o.gateway
+	if !slices.Contains([]gateway.Rerun{gateway.RerunOff, gateway.RerunUnseen, gateway.RerunVerified}, g.Rerun) {
+		wrong("gateway-rerun", "unknown value %q; use off, unseen or verified", o.rerun)
+	}
+	if !slices.Contains([]gateway.Administration{gateway.AdministrationAllowed, gateway.AdministrationDenied}, g.Administration) {
+		wrong("gateway-administration", "unknown value %q; use allowed or denied", o.administration)
+	}
 	for _, f := range []struct {
 		flag     string
 		positive bool
 	}{
 		{"gateway-max-sessions", g.MaxSessions > 0}, {"gateway-max-parked", g.MaxParked > 0},
-		{"gateway-max-attaching", g.MaxAttaching > 0}, {"gateway-handshake-timeout", g.HandshakeTimeout > 0},
+		{"gateway-max-attaching", g.MaxAttaching > 0}, {"gateway-max-logins", g.MaxLogins > 0},
+		{"gateway-max-ready", g.MaxReady > 0}, {"gateway-rerun-limit", g.RerunLimit > 0}, {"gateway-rerun-total", g.RerunTotal > 0},
+		{"gateway-handshake-timeout", g.HandshakeTimeout > 0}, {"gateway-login-timeout", g.LoginTimeout > 0}, {"gateway-finish-timeout", g.FinishTimeout > 0},
 		{"gateway-hold-timeout", g.HoldTimeout > 0}, {"gateway-dial-timeout", g.DialTimeout > 0},
 		{"gateway-verify-interval", g.VerifyInterval > 0}, {"gateway-drain-timeout", g.DrainTimeout > 0},
 	} {

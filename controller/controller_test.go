@@ -135,6 +135,7 @@ func TestAFreshClusterBecomesAProtectedOne(t *testing.T) {
 		assert.Equal(t, "mg-1", r.Partner.Pod)
 		assert.Equal(t, int64(1), r.Generation)
 		assert.Equal(t, "1 mg-0 run-0", l.fleet.lastServed())
+		assert.Equal(t, "10.0.0.1:7687", l.fleet.prepared)
 		l.fleet.with(0, func(i *instance) {
 			modes := map[string]memgraph.SyncMode{}
 			for _, r := range i.replicas {

@@ -175,6 +175,7 @@ type fleet struct {
 	mu        sync.Mutex
 	instances map[string]*instance
 	served    []string // what the gateway was told
+	prepared  string   // whom for
 	forgotten []string // addresses
 	said      []string // statements that change something, "verb address what"
 }
@@ -342,6 +343,12 @@ func (f *fleet) Serve(pod, _, runID string, generation int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.served = append(f.served, fmt.Sprintf("%d %s %s", generation, pod, runID))
+}
+
+func (f *fleet) Prepare(addr string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.prepared = addr
 }
 
 // lastServed is what the gateway was told last.

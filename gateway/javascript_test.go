@@ -18,20 +18,18 @@ import (
 
 // nodePath is where npm's neo4j-driver is looked for, or the test is skipped:
 //
-//	npm install --prefix ~/.cache/memgraph-controller/js neo4j-driver
+//	npm ci --prefix memgraph/memgraphtest/testdata/js
 func nodePath(t testing.TB) string {
 	t.Helper()
-	path := os.Getenv("NODE_PATH")
-	if cache, err := os.UserCacheDir(); err == nil {
-		path += string(os.PathListSeparator) + filepath.Join(cache, "memgraph-controller", "js", "node_modules")
-	}
+	path, err := filepath.Abs(filepath.Join("..", "memgraph", "memgraphtest", "testdata", "js", "node_modules"))
+	require.NoError(t, err)
 	if _, err := exec.LookPath("node"); err != nil {
 		t.Skip("node is not installed")
 	}
 	look := exec.CommandContext(t.Context(), "node", "-e", "require.resolve('neo4j-driver')")
 	look.Env = append(os.Environ(), "NODE_PATH="+path)
 	if look.Run() != nil {
-		t.Skip("npm's neo4j-driver is neither in NODE_PATH nor in the cache; see nodePath")
+		t.Skip("npm's neo4j-driver is not installed; see nodePath")
 	}
 	return path
 }

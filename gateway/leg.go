@@ -319,7 +319,10 @@ func (t *talk) delivered(l *leg) error {
 }
 
 // hold says that l's MAIN was replaced: from now on nothing is sent on it, and
-// what is under way has FinishTimeout to be answered. It waits for nobody.
+// what is under way has FinishTimeout to be answered. It waits for nobody. Open
+// transactions are not let run to their end there: whether a COMMIT sent to a MAIN
+// that is being demoted took effect could not be told, and before it is sent they
+// can be run again on the next one.
 func (t *talk) hold(l *leg) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -182,7 +182,7 @@ func TestTooManyAreRefused(t *testing.T) {
 			first, second := loginLater(t, g), loginLater(t, g)
 			waitFor(t, "two parked sessions", func() bool { return g.Status().Waiting == 2 })
 			_, err := signIn(t, g)
-			assert.ErrorContains(t, err, codeOverloaded)
+			assert.ErrorContains(t, err, codeOverloaded, "invariant 5")
 			g.Serve("memgraph-0", p.addr, "x", 1)
 			first.wait(t)
 			second.wait(t)
