@@ -206,6 +206,11 @@ func resume(s memgraph.Snapshot) Plan {
 		}
 		plan := change(s, Failover, p, t.Pending.Reason+"; "+why)
 		plan.Record.Pending.From = t.Pending.From
+		if p.Instance.Role == memgraph.RoleMain {
+			// It was promoted, and may have lost the epoch that came with that: to seal
+			// the old one would hide that the old MAIN has diverged.
+			plan.Demote = &p
+		}
 		return plan
 	}
 	plan := Plan{

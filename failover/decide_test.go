@@ -303,6 +303,11 @@ func TestARestartedTargetKeepsWhereTheChangeCameFrom(t *testing.T) {
 	require.Equal(t, Failover, p.Kind)
 	assert.Equal(t, "mg-0", p.Record.Pending.From.Pod)
 	assert.Equal(t, "run-1b", p.Record.Main.RunID)
+	assert.Nil(t, p.Demote)
+
+	p = Decide(healthy(underWay(memgraph.FailingOver), restarted(1), role(1, memgraph.RoleMain)))
+	require.NotNil(t, p.Demote, "it may be back in the old epoch")
+	assert.Equal(t, p.Promote.UID, p.Demote.UID)
 }
 
 // What is adopted as partner follows MAIN already.

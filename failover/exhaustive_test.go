@@ -176,7 +176,8 @@ func power(base, exponent int) int {
 //     process; or who the record calls MAIN, in a process that holds its data.
 //  4. While the recorded MAIN answers as MAIN, in the same process, and is not
 //     about to end, nobody is promoted in its place.
-//  5. Nobody is demoted but the MAIN that the change is from, if it answers so.
+//  5. Nobody is demoted but the MAIN that the change is from, if it answers so,
+//     and the one that it is to, if that restarted since.
 //  6. A change of MAIN begins without protection. inSync becomes true only for a
 //     partner that answers, is fit, and that MAIN has listed lately.
 //  7. Who holds no data is not made MAIN beside one that does, unless it is the
@@ -243,6 +244,9 @@ func safeDemotion(s memgraph.Snapshot, p Plan) error {
 	from := s.Topology.Main
 	if s.Topology.Phase == memgraph.Switching {
 		from = s.Topology.Pending.From
+	}
+	if p.Demote != nil && s.Topology.Phase != memgraph.Stable && p.Demote.UID == p.Promote.UID && !p.Demote.Is(s.Topology.Main) {
+		return nil // it restarted: demoted and promoted, it has an epoch of its own
 	}
 	if p.Demote != nil && (!p.Demote.Is(from) || !p.Demote.Answers(memgraph.RoleMain) || p.Promote == nil || p.Demote.UID == p.Promote.UID) {
 		return fmt.Errorf("5: %s is demoted", p.Demote.Name)

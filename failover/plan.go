@@ -52,7 +52,8 @@ type Plan struct {
 	// written already.
 	Record  memgraph.Topology
 	Written bool
-	// Demote is the living MAIN to demote once clients are parked.
+	// Demote is the living MAIN to demote once clients are parked. It may be who is
+	// promoted next: a MAIN that restarted early needs a new epoch.
 	Demote *memgraph.Pod
 	// Promote is the pod to make MAIN.
 	Promote *memgraph.Pod

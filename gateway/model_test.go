@@ -309,8 +309,6 @@ type modelClient struct {
 	t      testing.TB
 	conn   net.Conn
 	reader *bolt.Reader
-	broken bool // a unit failed: what follows is not sent
-	last   bolt.Message
 }
 
 func newModelClient(t testing.TB, g *Gateway) *modelClient {
