@@ -4,10 +4,13 @@ GO ?= go
 IMAGE ?= memgraph-controller:latest
 # The e2e suite takes minutes, and the control plane five more the first time.
 TIMEOUT ?= 25m
+# One seed is one schedule of the simulation.
+SEEDS ?= 20000
+SEED ?= 0
 PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
 
 .DEFAULT_GOAL := help
-.PHONY: build test race e2e demo bench lint fmt cover image help
+.PHONY: build test race e2e sim demo bench lint fmt cover image help
 
 build: ## build .bin/memgraph-controller
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o .bin/memgraph-controller .
@@ -21,6 +24,9 @@ race: ## run the unit tests five times each under the race detector
 
 e2e: ## run the timing suite alone and print its table
 	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v ./e2e
+
+sim: ## play SEEDS simulated schedules, from SEED on; SEEDS=1 prints a trace
+	$(GO) test -count=1 -timeout=0 -v -run=TestSchedules ./e2e/sim -seeds=$(SEEDS) -seed=$(SEED)
 
 demo: ## watch two failovers on an embedded cluster: nothing to install
 	$(GO) run ./e2e/demo

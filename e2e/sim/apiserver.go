@@ -1,0 +1,156 @@
+package sim
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"memgraph-controller/controller"
+	"memgraph-controller/memgraph"
+)
+
+// errNoAPI says that the API server did not answer; a write may have been done.
+var errNoAPI = errors.New("the API server does not answer")
+
+// requestTimeout is what a request to an API server out of reach costs.
+const requestTimeout = 2 * time.Second
+
+// lease is what the controller replicas compete for.
+type lease struct {
+	holder   node
+	revision int
+}
+
+// apiServer holds the objects, and tells the watches of every change.
+type apiServer struct {
+	w        *world
+	lag      time.Duration // of a slow watch, at most
+	down     int           // outages at the same time
+	revision int
+	record   memgraph.Topology // Generation 0: there is none
+	pods     [size]*memgraph.Pod
+	lease    lease
+}
+
+func (a *apiServer) next() int {
+	a.revision++
+	return a.revision
+}
+
+// reachable tells whether a controller replica gets through.
+func (a *apiServer) reachable(from node) bool {
+	return a.down == 0 && !a.w.net.cut(from, apiNode)
+}
+
+// request has a controller replica send f to the API server. Where the answer
+// gets lost, what f did stays done.
+func (c *contender) request(f func() error) error {
+	if err := c.sleep(c.w.latency()); err != nil {
+		return err
+	}
+	if !c.w.api.reachable(c.node) {
+		return errors.Join(c.sleep(requestTimeout), errNoAPI)
+	}
+	c.w.act("request", c.struck)
+	if err := c.goesOn(); err != nil {
+		return err
+	}
+	failed := f()
+	c.w.act("answer", c.struck)
+	if err := c.sleep(c.w.latency()); err != nil {
+		return err
+	}
+	if !c.w.api.reachable(c.node) {
+		return errors.Join(c.sleep(requestTimeout), errNoAPI)
+	}
+	return failed
+}
+
+// put is compare-and-set, by c.
+func (a *apiServer) put(c *contender, t memgraph.Topology) (memgraph.Topology, error) {
+	if t.Revision != a.record.Revision {
+		return memgraph.Topology{}, controller.ErrConflict
+	}
+	if err := t.Validate(); err != nil {
+		return memgraph.Topology{}, err
+	}
+	t.Revision = strconv.Itoa(a.next())
+	a.w.recorded(c, t)
+	a.record = t
+	a.publish(func(c *contender) { c.onRecord(t) })
+	return t, nil
+}
+
+// loseRecord is somebody's kubectl delete.
+func (a *apiServer) loseRecord() {
+	a.next()
+	a.record = memgraph.Topology{}
+	a.publish(func(c *contender) { c.decideSoon() })
+}
+
+// setPod is a change of a pod; nil removes it.
+func (a *apiServer) setPod(index int, p *memgraph.Pod) {
+	a.next()
+	a.pods[index] = p
+	a.publish(func(c *contender) { c.onPod(index, p) })
+}
+
+// publish tells every watch, in the order of the changes, some time later, and
+// now and then twice.
+func (a *apiServer) publish(tell func(*contender)) {
+	for _, c := range a.w.ctls {
+		delay := a.w.between(time.Millisecond, 10*time.Millisecond)
+		if a.w.chance(20) {
+			delay = a.w.between(0, a.lag)
+		}
+		c.feed(delay, tell)
+		if a.w.chance(50) {
+			c.feed(delay, tell)
+		}
+	}
+}
+
+// feed delivers a change by the watch, after those before it. A watch that is
+// broken misses it.
+func (c *contender) feed(delay time.Duration, tell func(*contender)) {
+	c.told = max(c.told, c.s.now+delay)
+	watch := c.watch
+	c.after(c.told-c.s.now, func() {
+		if watch != c.watch {
+			return // what was listed since is newer
+		}
+		if c.deaf || !c.w.api.reachable(c.node) {
+			c.deaf = true
+			return
+		}
+		tell(c)
+	})
+}
+
+// relist repairs a watch that missed something, as soon as that can be.
+func (c *contender) relist() {
+	c.after(c.w.between(100*time.Millisecond, time.Second), func() {
+		defer c.relist()
+		if !c.deaf || !c.w.api.reachable(c.node) {
+			return
+		}
+		c.deaf = false
+		c.list()
+	})
+}
+
+// list brings the caches up to date at once.
+func (c *contender) list() {
+	c.watch++
+	c.told = 0
+	api := c.w.api
+	for i, p := range api.pods {
+		c.onPod(i, p)
+	}
+	if api.record.Generation > 0 {
+		c.onRecord(api.record)
+	} else {
+		c.decideSoon()
+	}
+	c.synced = true
+}

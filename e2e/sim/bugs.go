@@ -1,0 +1,134 @@
+package sim
+
+import (
+	"memgraph-controller/failover"
+	"memgraph-controller/memgraph"
+	"memgraph-controller/reconcile"
+)
+
+// Bug is a deliberate mistake in the controller or its gateway, to show that the
+// simulation would find it. The zero Bug is none.
+type Bug struct {
+	// Name says what is wrong.
+	Name string
+
+	seen      func(*memgraph.Snapshot)                // before Decide
+	planned   func(*failover.Plan)                    // after it
+	wanted    func(*memgraph.Snapshot)                // before Diff
+	steps     func([]reconcile.Step) []reconcile.Step // after it
+	beforePut func(effects, *memgraph.Topology)
+
+	blindPut         bool // no compare-and-set
+	anyAuthority     bool // the lease is not looked at
+	unsealed         bool // the new epoch is not made durable
+	blindGateway     bool // the role is not verified
+	forgetfulGateway bool // the generation is not looked at
+}
+
+// bugs are those that the simulation is tried on.
+var bugs = []Bug{
+	{Name: "the record is written without compare-and-set", blindPut: true},
+	{Name: "a leader acts on after its lease", anyAuthority: true},
+	{Name: "MAIN is promoted before the record says so", beforePut: promoteFirst},
+	{Name: "the generation stays when MAIN changes", planned: keepGeneration},
+	{Name: "a partner is promoted that is not in sync", seen: trustPartner},
+	{Name: "a partner is promoted that has restarted", seen: overlookRestart},
+	{Name: "a partner is called in sync as soon as it is named", planned: confirmAtOnce},
+	{Name: "a partner stays in sync while MAIN calls it behind", seen: overlookList},
+	{Name: "the registration of the partner is renewed while it is in sync", wanted: forgetSync},
+	{Name: "a MAIN is taken back without its data", seen: overlookLoss},
+	{Name: "replicas are not registered", planned: registerNobody, steps: withoutRegister},
+	{Name: "the epoch is not sealed", unsealed: true},
+	{Name: "the gateway does not verify the role", blindGateway: true},
+	{Name: "the gateway obeys older generations", forgetfulGateway: true},
+}
+
+// promoteFirst turns intent first into deed first.
+func promoteFirst(e effects, t *memgraph.Topology) {
+	if t.Phase == memgraph.Stable {
+		return
+	}
+	addr := memgraph.Pod{IP: t.Main.IP}.Addr()
+	_ = e.t.c.setRole(addr, memgraph.RoleMain, promoteLimit, (*process).setMain) // Execute does it again
+}
+
+func keepGeneration(p *failover.Plan) {
+	if p.Kind == failover.Failover || p.Kind == failover.Handover {
+		p.Record.Generation--
+	}
+}
+
+func trustPartner(s *memgraph.Snapshot) {
+	if mainIsBad(s) {
+		s.Topology.InSync = !s.Topology.Partner.None()
+	}
+}
+
+func overlookRestart(s *memgraph.Snapshot) {
+	if p, ok := s.Pod(s.Topology.Partner.Index); ok && !s.Topology.Partner.None() && mainIsBad(s) {
+		s.Topology.Partner.UID, s.Topology.Partner.RunID = p.UID, p.Instance.RunID
+	}
+}
+
+func confirmAtOnce(p *failover.Plan) {
+	if p.Kind == failover.AssignPartner {
+		p.Record.InSync = true
+	}
+}
+
+// overlookList has MAIN list the partner as in step for ever, once it was.
+func overlookList(s *memgraph.Snapshot) {
+	eachRegistration(s, func(r *memgraph.Replica) {
+		if s.Topology.InSync || r.Mode.Synchronous() {
+			r.Status, r.Behind = memgraph.StatusReady, 0
+		}
+	})
+}
+
+func eachRegistration(s *memgraph.Snapshot, change func(*memgraph.Replica)) {
+	for i := range s.Pods {
+		rows := append([]memgraph.Replica{}, s.Pods[i].Instance.Replicas...)
+		for j := range rows {
+			change(&rows[j])
+		}
+		s.Pods[i].Instance.Replicas = rows
+	}
+}
+
+// forgetSync has Diff make the partner an ASYNC replica again, and another one
+// the partner, as if the record did not call it in sync.
+func forgetSync(s *memgraph.Snapshot) {
+	s.Topology.InSync, s.Topology.Partner = false, memgraph.Member{}
+}
+
+// overlookLoss takes whatever comes back in MAIN's pod for what it was.
+func overlookLoss(s *memgraph.Snapshot) {
+	p, ok := s.Pod(s.Topology.Main.Index)
+	if !ok || !mainIsBad(s) {
+		return
+	}
+	s.Topology.Main.Database = p.Instance.Storage.Database
+	for i := range s.Pods {
+		if s.Pods[i].Index == p.Index {
+			s.Pods[i].Instance.Storage.Vertices = 1
+		}
+	}
+}
+
+// mainIsBad holds where the recorded MAIN's process is not known to go on.
+func mainIsBad(s *memgraph.Snapshot) bool {
+	main, ok := s.Main()
+	return s.Topology.Generation > 0 && (!ok || !main.Is(s.Topology.Main) || main.Instance.Reach == memgraph.Refused)
+}
+
+func registerNobody(p *failover.Plan) { p.Register = nil }
+
+func withoutRegister(steps []reconcile.Step) []reconcile.Step {
+	var rest []reconcile.Step
+	for _, s := range steps {
+		if s.Verb != reconcile.Register {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}

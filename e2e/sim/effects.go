@@ -1,0 +1,176 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"memgraph-controller/controller"
+	"memgraph-controller/failover"
+	"memgraph-controller/memgraph"
+	"memgraph-controller/reconcile"
+)
+
+// Deadlines of the statements; failover's own, and what a pod may cost.
+const (
+	demoteLimit   = 500 * time.Millisecond
+	promoteLimit  = time.Second
+	sealLimit     = 500 * time.Millisecond
+	registerLimit = time.Second
+)
+
+// effects mirrors controller's: it turns the steps of both executors into
+// requests and statements, each only while the lease gives the authority to.
+type effects struct{ t *term }
+
+// roles is effects as what failover changes roles through.
+type roles struct{ effects }
+
+var (
+	_ failover.Store     = effects{}
+	_ failover.Registrar = effects{}
+	_ failover.Roles     = roles{}
+	_ reconcile.Runner   = effects{}
+)
+
+// authority returns why we must not act any more.
+func (e effects) authority(what string) error {
+	c := e.t.c
+	if err := c.goesOn(); err != nil {
+		return err
+	}
+	valid := c.valid()
+	if valid != nil && !c.w.bug.anyAuthority {
+		return valid
+	}
+	c.w.act(what, c.struck)
+	if err := c.goesOn(); err != nil {
+		return err
+	}
+	if valid = c.valid(); valid != nil && !c.w.bug.anyAuthority {
+		return valid
+	}
+	c.w.acts(c, what)
+	return nil
+}
+
+func (e effects) Put(_ context.Context, t memgraph.Topology) (memgraph.Topology, error) {
+	if err := e.authority("put"); err != nil {
+		return memgraph.Topology{}, err
+	}
+	c := e.t.c
+	if c.w.bug.beforePut != nil {
+		c.w.bug.beforePut(e, &t)
+	}
+	err := c.request(func() (err error) {
+		if c.w.bug.blindPut {
+			t.Revision = c.w.api.record.Revision
+		}
+		t, err = c.w.api.put(c, t)
+		return err
+	})
+	if err != nil {
+		return memgraph.Topology{}, err
+	}
+	c.learn(t)
+	return t, nil
+}
+
+func (r roles) Promote(_ context.Context, addr string) error {
+	if err := r.authority("promote"); err != nil {
+		return err
+	}
+	return r.t.c.setRole(addr, memgraph.RoleMain, promoteLimit, (*process).setMain)
+}
+
+// Demote is failover's: the time that a handover lets the other gateways park
+// has virtual time here.
+func (r roles) Demote(_ context.Context, addr string) error {
+	if err := r.t.c.sleep(controller.Defaults.Settle); err != nil {
+		return err
+	}
+	return r.demote(addr)
+}
+
+func (r roles) demote(addr string) error {
+	if err := r.authority("demote"); err != nil {
+		return err
+	}
+	return r.t.c.setRole(addr, memgraph.RoleReplica, demoteLimit, (*process).setReplica)
+}
+
+func (r roles) SealEpoch(_ context.Context, addr string) error {
+	if err := r.authority("seal"); err != nil {
+		return err
+	}
+	if r.t.c.w.bug.unsealed {
+		return nil
+	}
+	return r.t.c.send(addr, r.t.c.s.now+sealLimit, func(p *process) error { return p.commit(none) })
+}
+
+func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod) error {
+	if err := e.Answers(ctx, replica); err != nil {
+		return err
+	}
+	return e.Register(ctx, main, replica, memgraph.Async)
+}
+
+func (e effects) Demote(_ context.Context, pod memgraph.Pod) error {
+	if err := (roles{e}).demote(pod.Addr()); err != nil {
+		return err
+	}
+	e.note(pod, func(i *memgraph.Instance) { i.Rejoin = true })
+	return nil
+}
+
+func (e effects) Drop(_ context.Context, main memgraph.Pod, replica string) error {
+	if err := e.authority("drop"); err != nil {
+		return err
+	}
+	deadline := e.t.c.s.now + registerLimit
+	return e.t.c.whileBusy(deadline, func() error {
+		return e.t.c.send(main.Addr(), deadline, func(p *process) error { return p.drop(replica) })
+	})
+}
+
+func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error {
+	if err := e.authority("register"); err != nil {
+		return err
+	}
+	r := memgraph.Registration{
+		Name: memgraph.ReplicaName(pod.Name), Mode: mode,
+		Address: net.JoinHostPort(pod.Host, strconv.Itoa(memgraph.ReplicationPort)),
+	}
+	err := e.t.c.register(main.Addr(), r)
+	switch {
+	case err == nil:
+		e.note(pod, func(i *memgraph.Instance) { i.Rejoin, i.StorageAt = false, time.Time{} })
+	case errors.Is(err, memgraph.ErrDiverged):
+		e.note(pod, func(i *memgraph.Instance) { i.Diverged = true })
+		fallthrough
+	case errors.Is(err, memgraph.ErrNotAccepted):
+		err = errors.Join(err, e.Drop(ctx, main, r.Name))
+	}
+	return err
+}
+
+// note changes what is known of the process in pod.
+func (e effects) note(pod memgraph.Pod, change func(*memgraph.Instance)) {
+	c := e.t.c
+	c.update(pod.UID, c.seen[pod.UID].RunID, change)
+}
+
+func (e effects) Answers(_ context.Context, pod memgraph.Pod) error {
+	c := e.t.c
+	if err := c.identify(pod, controller.Defaults.ProbeTimeout); err != nil {
+		return err
+	}
+	if role := c.seen[pod.UID].Role; role != memgraph.RoleReplica {
+		return fmt.Errorf("%s is %s, wanted a replica", pod.Name, role)
+	}
+	return nil
+}

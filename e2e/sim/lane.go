@@ -1,0 +1,100 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"memgraph-controller/controller"
+)
+
+// clusterKey is the only key of the urgent lane.
+const clusterKey = "cluster"
+
+// lane is a work queue with enough workers: a key is worked on by one of them at
+// a time, and once more if it was added meanwhile.
+type lane struct {
+	c           *contender
+	first, last time.Duration // back-off
+	work        func(key string) error
+	keys        map[string]*key
+	closed      bool
+}
+
+type key struct {
+	queued, busy, again bool
+	failures            int
+	due                 time.Duration // when it is to be added, 0 if it is not
+}
+
+func newLane(c *contender, first, last time.Duration, work func(string) error) *lane {
+	return &lane{c: c, first: first, last: last, work: work, keys: map[string]*key{}}
+}
+
+func (l *lane) key(name string) *key {
+	k := l.keys[name]
+	if k == nil {
+		k = &key{}
+		l.keys[name] = k
+	}
+	return k
+}
+
+func (l *lane) add(name string) {
+	k := l.key(name)
+	switch {
+	case l.closed || k.queued:
+		return
+	case k.busy:
+		k.again = true
+		return
+	}
+	k.queued = true
+	l.c.s.spawn(func() { l.process(name, k) })
+}
+
+// addAfter adds a key later; of several such wishes the earliest counts.
+func (l *lane) addAfter(name string, d time.Duration) {
+	k, at := l.key(name), l.c.s.now+d
+	if k.due > 0 && k.due <= at {
+		return
+	}
+	k.due = at
+	l.c.after(d, func() {
+		if k.due == at {
+			k.due = 0
+			l.add(name)
+		}
+	})
+}
+
+func (l *lane) process(name string, k *key) {
+	k.queued = false
+	if l.closed || l.c.goesOn() != nil {
+		return
+	}
+	k.busy = true
+	err := l.work(name)
+	k.busy = false
+	l.settle(name, k, err)
+	if k.again {
+		k.again = false
+		l.add(name)
+	}
+}
+
+// settle mirrors controller's: the end of every error.
+func (l *lane) settle(name string, k *key, err error) {
+	switch {
+	case err == nil:
+		k.failures = 0
+	case errors.Is(err, controller.ErrConflict):
+		l.add(name)
+	case errors.Is(err, context.Canceled), errors.Is(err, errStale), errors.Is(err, errDead):
+		k.failures = 0
+	default:
+		pause := min(l.first<<min(k.failures, 20), l.last)
+		k.failures++
+		l.addAfter(name, pause)
+	}
+}

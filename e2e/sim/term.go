@@ -1,0 +1,235 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"memgraph-controller/controller"
+	"memgraph-controller/failover"
+	"memgraph-controller/memgraph"
+	"memgraph-controller/reconcile"
+)
+
+// Pauses of package controller's workers.
+const (
+	waitingAgain   = 100 * time.Millisecond
+	blockedAgain   = time.Second
+	unsettledAgain = 100 * time.Millisecond
+	spreadPause    = 10 * time.Millisecond
+	askTimeout     = time.Second
+	storageAge     = 10 * time.Second
+)
+
+// term is the work of one leadership.
+type term struct {
+	c        *contender
+	ctx      context.Context
+	end      context.CancelCauseFunc
+	urgent   *lane
+	routine  *lane
+	executor *reconcile.Executor
+	applying turn // of the executor, whose own queue would hold the baton
+
+	generation context.Context // of the present one
+	supersede  context.CancelFunc
+}
+
+// syncFailover mirrors controller's: load, examine, decide, act.
+func (t *term) syncFailover(string) error {
+	received := t.c.w.clock()
+	record, err := t.c.load()
+	if err != nil {
+		return err
+	}
+	t.examine(record)
+	if err := errors.Join(t.c.goesOn(), context.Cause(t.ctx)); err != nil {
+		return err
+	}
+	plan := t.decide(record)
+	plan.Seen, plan.Taken = received, received
+	switch plan.Kind {
+	case failover.Nothing:
+		return nil
+	case failover.Waiting:
+		t.urgent.addAfter(clusterKey, waitingAgain)
+		return nil
+	case failover.Blocked:
+		t.urgent.addAfter(clusterKey, blockedAgain)
+		return nil
+	}
+	if plan.ChangesMain() {
+		t.supersede()
+		t.generation, t.supersede = context.WithCancel(t.ctx)
+	}
+	report, err := failover.Execute(t.ctx, plan, failover.Effects{
+		Store: effects{t}, Roles: roles{effects{t}}, Registrar: effects{t}, Leader: t.c.node.String(),
+	})
+	t.c.w.tracef("%s executed %s: missed %v, err %v", t.c.node, plan.Kind, report.Missed, err)
+	t.reconcileAll()
+	if err == nil {
+		t.urgent.add(clusterKey)
+	}
+	return err
+}
+
+// decide is failover.Decide, on what a bug under test may have distorted.
+func (t *term) decide(record memgraph.Topology) failover.Plan {
+	s := t.c.snapshot(record)
+	if t.c.w.bug.seen != nil {
+		t.c.w.bug.seen(&s)
+	}
+	plan := failover.Decide(s)
+	if t.c.w.bug.planned != nil {
+		t.c.w.bug.planned(&plan)
+	}
+	t.c.w.decided(t.c, record, plan)
+	return plan
+}
+
+// examine asks MAIN and its partner, both at once.
+func (t *term) examine(record memgraph.Topology) {
+	if record.Generation == 0 {
+		return
+	}
+	var asked []*result
+	for _, p := range t.c.pods {
+		if p == nil || p.IP == "" || p.Index != record.Main.Index && (record.Partner.None() || p.Index != record.Partner.Index) {
+			continue
+		}
+		r := &result{s: t.c.s}
+		asked = append(asked, r)
+		t.c.s.spawn(func() { r.set(t.c.identify(*p, controller.Defaults.ProbeTimeout)) })
+	}
+	for _, r := range asked {
+		r.within(t.c.s.now + time.Hour)
+	}
+}
+
+// syncPod mirrors controller's: look at one pod, and make the steps on it.
+func (t *term) syncPod(name string) error {
+	pod, ok := t.pod(name)
+	if !ok {
+		return nil
+	}
+	generation := t.generation
+	observed := t.observe(pod)
+	if err := t.c.goesOn(); err != nil {
+		return err
+	}
+	record := t.c.record
+	s := t.c.snapshot(record)
+	if plan := t.decideQuietly(s); !plan.Idle() {
+		t.urgent.add(clusterKey)
+	}
+	if t.c.w.bug.wanted != nil {
+		t.c.w.bug.wanted(&s)
+	}
+	steps := reconcile.Diff(s)
+	if t.c.w.bug.steps != nil {
+		steps = t.c.w.bug.steps(steps)
+	}
+	if pod.UID == record.Main.UID {
+		t.spread(steps)
+	}
+	if err := errors.Join(observed, t.carryOut(generation, stepsOn(pod, record, steps))); err != nil {
+		return err
+	}
+	again := controller.Defaults.ObserveInterval
+	if len(steps) > 0 || !record.InSync {
+		again = unsettledAgain
+	}
+	t.routine.addAfter(name, again)
+	return nil
+}
+
+func (t *term) decideQuietly(s memgraph.Snapshot) failover.Plan {
+	if t.c.w.bug.seen != nil {
+		t.c.w.bug.seen(&s)
+	}
+	return failover.Decide(s)
+}
+
+func (t *term) spread(steps []reconcile.Step) {
+	for _, step := range steps {
+		if name := step.Pod.Name; name != "" && t.routine.key(name).failures == 0 {
+			t.routine.addAfter(name, spreadPause)
+		}
+	}
+}
+
+// carryOut makes steps, and asks MAIN what came of them.
+func (t *term) carryOut(generation context.Context, steps []reconcile.Step) error {
+	if len(steps) == 0 {
+		return nil
+	}
+	t.applying.take(t.c.s)
+	var results []reconcile.Result
+	for _, chain := range chains(steps) {
+		results = append(results, t.executor.Execute(generation, chain)...)
+	}
+	t.applying.give()
+	errs := []error{t.c.goesOn(), t.c.listReplicas(steps[0].Main)}
+	t.routine.add(steps[0].Main.Name)
+	for _, r := range results {
+		t.c.w.tracef("%s %s: %v", t.c.node, r.Step, r.Err)
+		if r.Err != nil && !errors.Is(r.Err, reconcile.ErrBreakerOpen) {
+			errs = append(errs, fmt.Errorf("%s: %w", r.Step, r.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// chains splits steps so that each part concerns one pod or one registration:
+// the executor would make several at the same time, and the baton is one.
+func chains(steps []reconcile.Step) [][]reconcile.Step {
+	var out [][]reconcile.Step
+	for i, s := range steps {
+		if i == 0 || s.Pod.UID == "" || s.Pod.UID != steps[i-1].Pod.UID {
+			out = append(out, nil)
+		}
+		out[len(out)-1] = append(out[len(out)-1], s)
+	}
+	return out
+}
+
+// observe learns all of a pod's instance, unless that is known to be vain.
+func (t *term) observe(pod memgraph.Pod) error {
+	if !pod.Fit() {
+		return nil
+	}
+	unmet := t.c.breakers.Do(reconcile.BreakerKey(pod), func() error { return t.c.identify(pod, askTimeout) })
+	if unmet != nil {
+		return nil
+	}
+	return t.c.inquire(pod)
+}
+
+func (t *term) pod(name string) (memgraph.Pod, bool) {
+	for _, p := range t.c.pods {
+		if p != nil && p.Name == name {
+			return *p, true
+		}
+	}
+	return memgraph.Pod{}, false
+}
+
+func (t *term) reconcileAll() {
+	for _, p := range t.c.pods {
+		if p != nil {
+			t.routine.add(p.Name)
+		}
+	}
+}
+
+// stepsOn mirrors controller's: the steps that are made under pod's key.
+func stepsOn(pod memgraph.Pod, record memgraph.Topology, steps []reconcile.Step) []reconcile.Step {
+	var out []reconcile.Step
+	for _, s := range steps {
+		if s.Pod.UID == pod.UID || s.Pod.UID == "" && pod.UID == record.Main.UID {
+			out = append(out, s)
+		}
+	}
+	return out
+}
