@@ -28,6 +28,7 @@ type apiServer struct {
 	down     int           // outages at the same time
 	revision int
 	record   memgraph.Topology // Generation 0: there is none
+	past     memgraph.Topology // the last one of the generation before
 	pods     [size]*memgraph.Pod
 	lease    lease
 }
@@ -51,12 +52,7 @@ func (c *contender) request(f func() error) error {
 	if !c.w.api.reachable(c.node) {
 		return errors.Join(c.sleep(requestTimeout), errNoAPI)
 	}
-	c.w.act("request", c.struck)
-	if err := c.goesOn(); err != nil {
-		return err
-	}
 	failed := f()
-	c.w.act("answer", c.struck)
 	if err := c.sleep(c.w.latency()); err != nil {
 		return err
 	}
@@ -76,6 +72,9 @@ func (a *apiServer) put(c *contender, t memgraph.Topology) (memgraph.Topology, e
 	}
 	t.Revision = strconv.Itoa(a.next())
 	a.w.recorded(c, t)
+	if t.Generation != a.record.Generation {
+		a.past = a.record
+	}
 	a.record = t
 	a.publish(func(c *contender) { c.onRecord(t) })
 	return t, nil
@@ -84,7 +83,7 @@ func (a *apiServer) put(c *contender, t memgraph.Topology) (memgraph.Topology, e
 // loseRecord is somebody's kubectl delete.
 func (a *apiServer) loseRecord() {
 	a.next()
-	a.record = memgraph.Topology{}
+	a.record, a.past = memgraph.Topology{}, memgraph.Topology{}
 	a.publish(func(c *contender) { c.decideSoon() })
 }
 
@@ -139,7 +138,8 @@ func (c *contender) relist() {
 	})
 }
 
-// list brings the caches up to date at once.
+// list fills the caches. A list may come from a cache of the API server's, and be
+// older than what was seen before; the watch then brings what happened since.
 func (c *contender) list() {
 	c.watch++
 	c.told = 0
@@ -147,10 +147,18 @@ func (c *contender) list() {
 	for i, p := range api.pods {
 		c.onPod(i, p)
 	}
-	if api.record.Generation > 0 {
-		c.onRecord(api.record)
-	} else {
-		c.decideSoon()
+	if api.past.Generation > 0 && c.w.chance(2) {
+		c.onRecord(api.past)
+		c.after(c.w.between(time.Millisecond, time.Second), c.listRecord)
+		return
 	}
-	c.synced = true
+	c.listRecord()
+}
+
+func (c *contender) listRecord() {
+	if t := c.w.api.record; t.Generation > 0 {
+		c.onRecord(t)
+		return
+	}
+	c.decideSoon()
 }

@@ -21,10 +21,9 @@ type contender struct {
 	gate *gate
 
 	// The watch: what it brought last, its number, and whether it is broken.
-	told   time.Duration
-	watch  int
-	deaf   bool
-	synced bool
+	told  time.Duration
+	watch int
+	deaf  bool
 
 	pods   [size]*memgraph.Pod // the informer's cache
 	record memgraph.Topology   // the newest that was seen
@@ -143,12 +142,15 @@ func (c *contender) decideSoon() {
 // learn takes a record if it is newer, and tells the gateway.
 func (c *contender) learn(t memgraph.Topology) bool {
 	older := t.Generation < c.floor || c.record.Revision != "" && number(t.Revision) <= number(c.record.Revision)
-	if older && !c.w.bug.forgetfulGateway {
+	if older {
+		if c.w.bug.forgetfulGateway {
+			c.gate.serve(t)
+		}
 		return false
 	}
-	c.record, c.floor = t, max(c.floor, t.Generation)
+	c.record, c.floor = t, t.Generation
 	c.gate.serve(t)
-	return !older
+	return true
 }
 
 func number(revision string) int {

@@ -46,7 +46,7 @@ func (e effects) authority(what string) error {
 	if valid != nil && !c.w.bug.anyAuthority {
 		return valid
 	}
-	c.w.act(what, c.struck)
+	c.w.act(what, atDeed, c.struck)
 	if err := c.goesOn(); err != nil {
 		return err
 	}
@@ -65,7 +65,12 @@ func (e effects) Put(_ context.Context, t memgraph.Topology) (memgraph.Topology,
 	if c.w.bug.beforePut != nil {
 		c.w.bug.beforePut(e, &t)
 	}
+	c.w.act("send", atDeed, c.struck)
+	if err := c.goesOn(); err != nil {
+		return memgraph.Topology{}, err
+	}
 	err := c.request(func() (err error) {
+		defer c.w.act("put done", atDeed, c.struck)
 		if c.w.bug.blindPut {
 			t.Revision = c.w.api.record.Revision
 		}

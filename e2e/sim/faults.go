@@ -18,12 +18,16 @@ type menace struct {
 	recordLost bool
 }
 
-// odds that an action is met by a fault, one in so many.
-const odds = 150
+// Odds that an action is met by a fault, one in so many: what changes a role, a
+// registration or the record is rare, a commit is not.
+const (
+	atDeed   = 20
+	atCommit = 150
+)
 
 // act is a moment in the middle of what a process does. The fault that meets it
 // there is as likely its own as any other.
-func (w *world) act(what string, own func()) {
+func (w *world) act(what string, odds int, own func()) {
 	if w.menace.left == 0 || !w.chance(odds) {
 		return
 	}

@@ -20,8 +20,7 @@ type gate struct {
 	main    *incarnation // whose relays may live
 	open    bool
 	waiting []func()
-	rounds  int   // verifications begun; an older one is void
-	highest int64 // generation it ever opened in
+	rounds  int // verifications begun; an older one is void
 }
 
 // serve obeys a record.
@@ -30,6 +29,7 @@ func (g *gate) serve(t memgraph.Topology) {
 	if next == g.target || t.Generation <= g.target.generation && !g.c.w.bug.forgetfulGateway {
 		return
 	}
+	g.c.w.obeys(g, next)
 	g.target = next
 	g.cut()
 	if g.c.w.bug.blindGateway {

@@ -120,21 +120,25 @@ func (w *world) promotes(addr string) {
 	}
 }
 
+// obeys judges what a gateway is told to serve.
+func (w *world) obeys(g *gate, next incarnation) {
+	if next.generation < g.target.generation {
+		w.convict("G4: the gateway of %s goes back from generation %d to %d", g.c.node, g.target.generation, next.generation)
+	}
+}
+
 // opens judges a gateway that opens.
 func (w *world) opens(g *gate) {
 	w.tracef("gateway of %s opens to %s in generation %d", g.c.node, g.main.runID, g.main.generation)
 	p, _ := w.dial(g.c.node, g.main.addr)
 	switch {
-	case g.main.generation < g.highest:
-		w.convict("G4: the gateway of %s goes back to generation %d", g.c.node, g.main.generation)
-	case w.judge.mains[g.main.generation] != g.main.runID:
+	case w.judge.mains[g.main.generation] != g.main.runID && !w.judge.gaps[GapRecord]:
 		w.convict("G3: the gateway of %s opens to %s, not MAIN of generation %d", g.c.node, g.main.runID, g.main.generation)
 	case p == nil || p.runID != g.main.runID || p.dead:
 		return // it died while it answered
 	case !p.is(memgraph.RoleMain) && w.now-p.roleChanged > maxLatency:
 		w.convict("G3: the gateway of %s opens to %s", g.c.node, p)
 	}
-	g.highest = g.main.generation
 	if g.main.generation > w.judge.served.generation {
 		w.judge.served, w.judge.servedAt = *g.main, w.now
 	}

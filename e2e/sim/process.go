@@ -203,7 +203,7 @@ func (p *process) register(r memgraph.Registration) error {
 		}
 		m := &member{name: r.Name, addr: r.Address, mode: r.Mode}
 		p.setMembers(append(p.members, m))
-		p.w.act("register", p.struck)
+		p.w.act("register", atDeed, p.struck)
 		return p.recruit(m)
 	})
 }

@@ -65,7 +65,7 @@ func (p *process) call(m *member, limit time.Duration, f func(q *process) bool) 
 		return false, nil
 	}
 	ok = f(q)
-	p.w.act("ship", p.struck)
+	p.w.act("ship", atCommit, p.struck)
 	if err := p.sleep(p.w.latency()); err != nil {
 		return false, err
 	}
@@ -132,7 +132,7 @@ func (s *shipment) start(m *member) {
 // single commits here, whatever the replicas say: before they are asked.
 func (s *shipment) single() error {
 	s.vol.append(s.entry)
-	s.w.act("commit A", s.struck)
+	s.w.act("commit A", atCommit, s.struck)
 	if err := s.goesOn(); err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (s *shipment) both() error {
 	}
 	s.vol.append(s.entry)
 	s.note()
-	s.w.act("commit B", s.struck)
+	s.w.act("commit B", atCommit, s.struck)
 	if err := s.goesOn(); err != nil {
 		return err
 	}

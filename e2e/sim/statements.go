@@ -8,8 +8,9 @@ import (
 )
 
 // reached waits until a message arrives at addr, and tells what it comes to with
-// the client's errors.
-func (c *contender) reached(addr string, deadline time.Duration) (*process, error) {
+// the client's errors. A process that is stopped gets it all the same; that is
+// what late is for.
+func (c *contender) reached(addr string, deadline time.Duration, late func(*process)) (*process, error) {
 	if c.s.now > deadline {
 		return nil, memgraph.ErrUnreachable // a pause does not stop the clock
 	}
@@ -21,7 +22,10 @@ func (c *contender) reached(addr string, deadline time.Duration) (*process, erro
 	case memgraph.Refused:
 		return nil, memgraph.ErrRefused
 	}
-	return p, c.unanswered(deadline)
+	if p != nil {
+		late(p)
+	}
+	return nil, c.unanswered(deadline)
 }
 
 // unanswered waits in vain.
@@ -45,7 +49,7 @@ func (c *contender) answered(p *process, deadline time.Duration) error {
 
 // ask has f read from the instance at addr, once no statement keeps it waiting.
 func (c *contender) ask(addr string, deadline time.Duration, f func(*process)) error {
-	p, err := c.reached(addr, deadline)
+	p, err := c.reached(addr, deadline, func(*process) {})
 	if err != nil {
 		return err
 	}
@@ -67,11 +71,12 @@ func (c *contender) ask(addr string, deadline time.Duration, f func(*process)) e
 // send has the instance at addr obey f. An instance that does not answer may do
 // so nevertheless, and a stopped one once it goes on.
 func (c *contender) send(addr string, deadline time.Duration, f func(*process) error) error {
-	p, err := c.reached(addr, deadline)
-	if err != nil {
-		if p != nil && c.w.chance(2) {
+	p, err := c.reached(addr, deadline, func(p *process) {
+		if c.w.chance(2) {
 			p.after(0, func() { c.s.spawn(func() { _ = f(p) }) })
 		}
+	})
+	if err != nil {
 		return err
 	}
 	r := &result{s: c.s}
