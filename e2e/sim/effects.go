@@ -84,27 +84,27 @@ func (e effects) Put(_ context.Context, t memgraph.Topology) (memgraph.Topology,
 	return t, nil
 }
 
-func (r roles) Promote(_ context.Context, addr string) error {
+func (r roles) Promote(ctx context.Context, addr string) error {
 	if err := r.authority("promote"); err != nil {
 		return err
 	}
-	return r.t.c.setRole(addr, memgraph.RoleMain, promoteLimit, (*process).setMain)
+	return r.t.c.setRole(ctx, addr, memgraph.RoleMain, promoteLimit, (*process).setMain)
 }
 
 // Demote is failover's: the time that a handover lets the other gateways park
 // has virtual time here.
-func (r roles) Demote(_ context.Context, addr string) error {
+func (r roles) Demote(ctx context.Context, addr string) error {
 	if err := r.t.c.sleep(controller.Defaults.Settle); err != nil {
 		return err
 	}
-	return r.demote(addr)
+	return r.demote(ctx, addr)
 }
 
-func (r roles) demote(addr string) error {
+func (r roles) demote(ctx context.Context, addr string) error {
 	if err := r.authority("demote"); err != nil {
 		return err
 	}
-	return r.t.c.setRole(addr, memgraph.RoleReplica, demoteLimit, (*process).setReplica)
+	return r.t.c.setRole(ctx, addr, memgraph.RoleReplica, demoteLimit, (*process).setReplica)
 }
 
 func (r roles) SealEpoch(_ context.Context, addr string) error {
@@ -124,20 +124,20 @@ func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod) error {
 	return e.Register(ctx, main, replica, memgraph.Async)
 }
 
-func (e effects) Demote(_ context.Context, pod memgraph.Pod) error {
-	if err := (roles{e}).demote(pod.Addr()); err != nil {
+func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
+	if err := (roles{e}).demote(ctx, pod.Addr()); err != nil {
 		return err
 	}
 	e.note(pod, func(i *memgraph.Instance) { i.Rejoin = true })
 	return nil
 }
 
-func (e effects) Drop(_ context.Context, main memgraph.Pod, replica string) error {
+func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) error {
 	if err := e.authority("drop"); err != nil {
 		return err
 	}
 	deadline := e.t.c.s.now + registerLimit
-	return e.t.c.whileBusy(deadline, func() error {
+	return e.t.c.whileBusy(ctx, deadline, func() error {
 		return e.t.c.send(main.Addr(), deadline, func(p *process) error { return p.drop(replica) })
 	})
 }
@@ -150,7 +150,7 @@ func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memg
 		Name: memgraph.ReplicaName(pod.Name), Mode: mode,
 		Address: net.JoinHostPort(pod.Host, strconv.Itoa(memgraph.ReplicationPort)),
 	}
-	err := e.t.c.register(main.Addr(), r)
+	err := e.t.c.register(ctx, main.Addr(), r)
 	switch {
 	case err == nil:
 		e.note(pod, func(i *memgraph.Instance) { i.Rejoin, i.StorageAt = false, time.Time{} })

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -95,7 +96,7 @@ func (c *contender) send(addr string, deadline time.Duration, f func(*process) e
 }
 
 // setRole mirrors memgraph.Client's: it reads before and after.
-func (c *contender) setRole(addr string, want memgraph.Role, limit time.Duration, set func(*process) error) error {
+func (c *contender) setRole(ctx context.Context, addr string, want memgraph.Role, limit time.Duration, set func(*process) error) error {
 	deadline := c.s.now + limit
 	is := func() (role memgraph.Role, err error) {
 		err = c.ask(addr, deadline, func(p *process) { role = p.vol.role })
@@ -107,7 +108,7 @@ func (c *contender) setRole(addr string, want memgraph.Role, limit time.Duration
 	if want == memgraph.RoleMain {
 		c.w.promotes(addr)
 	}
-	return c.whileBusy(deadline, func() error {
+	return c.whileBusy(ctx, deadline, func() error {
 		failed := c.send(addr, deadline, set)
 		if failed == nil {
 			return nil
@@ -120,9 +121,9 @@ func (c *contender) setRole(addr string, want memgraph.Role, limit time.Duration
 }
 
 // register mirrors memgraph.Client's: the same registration counts as done.
-func (c *contender) register(main string, r memgraph.Registration) error {
+func (c *contender) register(ctx context.Context, main string, r memgraph.Registration) error {
 	deadline := c.s.now + registerLimit
-	return c.whileBusy(deadline, func() error {
+	return c.whileBusy(ctx, deadline, func() error {
 		err := c.send(main, deadline, func(p *process) error { return p.register(r) })
 		if !errors.Is(err, memgraph.ErrNameTaken) && !errors.Is(err, memgraph.ErrUnreachable) {
 			return err
@@ -140,9 +141,13 @@ func (c *contender) register(main string, r memgraph.Registration) error {
 	})
 }
 
-// whileBusy repeats f while the instance is busy.
-func (c *contender) whileBusy(deadline time.Duration, f func() error) error {
+// whileBusy repeats f while the instance is busy, unless that is superseded. Of
+// ctx its deadline does not count, which is in real time.
+func (c *contender) whileBusy(ctx context.Context, deadline time.Duration, f func() error) error {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 40*time.Millisecond) {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return context.Cause(ctx)
+		}
 		err := f()
 		if !errors.Is(err, memgraph.ErrBusy) || c.s.now+pause > deadline {
 			return err
