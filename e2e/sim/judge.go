@@ -23,6 +23,7 @@ type judge struct {
 	last       failover.Plan // the last decision
 	kinds      map[failover.Kind]int
 	gaps       map[Gap]bool
+	lenient    bool // what has not settled by now may be a known gap
 }
 
 func newJudge() judge {
@@ -209,7 +210,7 @@ func (w *world) settled() error {
 		if main.branched(p) || p.vol.data.lacking(&main.vol.data) != none {
 			continue // only other data heals it
 		}
-		if gap := w.gapOf(main, p); gap != "" {
+		if gap := w.gapOf(main, p); gap != "" && w.judge.lenient {
 			w.forgive(gap)
 			continue
 		}
