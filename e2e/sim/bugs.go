@@ -49,7 +49,7 @@ func promoteFirst(e effects, t *memgraph.Topology) {
 		return
 	}
 	addr := memgraph.Pod{IP: t.Main.IP}.Addr()
-	_ = e.t.c.setRole(e.t.ctx, addr, memgraph.RoleMain, promoteLimit, (*process).setMain) // Execute does it again
+	_ = e.t.c.promote(e.t.ctx, addr, e.t.c.s.now+promoteLimit) // Execute does it again
 }
 
 func keepGeneration(p *failover.Plan) {

@@ -14,7 +14,8 @@ import (
 	"memgraph-controller/reconcile"
 )
 
-// Deadlines of the statements; failover's own, and what a pod may cost.
+// Deadlines of the statements; failover's own, and what a pod may cost. They count
+// from before the lease is looked at: a pause after that lets them pass.
 const (
 	demoteLimit   = 500 * time.Millisecond
 	promoteLimit  = time.Second
@@ -85,10 +86,11 @@ func (e effects) Put(_ context.Context, t memgraph.Topology) (memgraph.Topology,
 }
 
 func (r roles) Promote(ctx context.Context, addr string) error {
+	deadline := r.t.c.s.now + promoteLimit
 	if err := r.authority("promote"); err != nil {
 		return err
 	}
-	return r.t.c.setRole(ctx, addr, memgraph.RoleMain, promoteLimit, (*process).setMain)
+	return r.t.c.promote(ctx, addr, deadline)
 }
 
 // Demote is failover's: the time that a handover lets the other gateways park
@@ -101,20 +103,22 @@ func (r roles) Demote(ctx context.Context, addr string) error {
 }
 
 func (r roles) demote(ctx context.Context, addr string) error {
+	deadline := r.t.c.s.now + demoteLimit
 	if err := r.authority("demote"); err != nil {
 		return err
 	}
-	return r.t.c.setRole(ctx, addr, memgraph.RoleReplica, demoteLimit, (*process).setReplica)
+	return r.t.c.demote(ctx, addr, deadline)
 }
 
 func (r roles) SealEpoch(_ context.Context, addr string) error {
+	deadline := r.t.c.s.now + sealLimit
 	if err := r.authority("seal"); err != nil {
 		return err
 	}
 	if r.t.c.w.bug.unsealed {
 		return nil
 	}
-	return r.t.c.send(addr, r.t.c.s.now+sealLimit, func(p *process) error { return p.commit(none) })
+	return r.t.c.send(addr, deadline, func(p *process) error { return p.commit(none) })
 }
 
 func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod) error {
@@ -133,16 +137,17 @@ func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
 }
 
 func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) error {
+	deadline := e.t.c.s.now + registerLimit
 	if err := e.authority("drop"); err != nil {
 		return err
 	}
-	deadline := e.t.c.s.now + registerLimit
 	return e.t.c.whileBusy(ctx, deadline, func() error {
 		return e.t.c.send(main.Addr(), deadline, func(p *process) error { return p.drop(replica) })
 	})
 }
 
 func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error {
+	deadline := e.t.c.s.now + registerLimit
 	if err := e.authority("register"); err != nil {
 		return err
 	}
@@ -150,7 +155,7 @@ func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memg
 		Name: memgraph.ReplicaName(pod.Name), Mode: mode,
 		Address: net.JoinHostPort(pod.Host, strconv.Itoa(memgraph.ReplicationPort)),
 	}
-	err := e.t.c.register(ctx, main.Addr(), r)
+	err := e.t.c.register(ctx, main.Addr(), r, deadline)
 	switch {
 	case err == nil:
 		e.note(pod, func(i *memgraph.Instance) { i.Rejoin, i.StorageAt = false, time.Time{} })

@@ -95,18 +95,24 @@ func (c *contender) send(addr string, deadline time.Duration, f func(*process) e
 	return r.err
 }
 
+func (c *contender) promote(ctx context.Context, addr string, deadline time.Duration) error {
+	c.w.promotes(addr)
+	return c.setRole(ctx, addr, deadline, memgraph.RoleMain)
+}
+
+func (c *contender) demote(ctx context.Context, addr string, deadline time.Duration) error {
+	return c.setRole(ctx, addr, deadline, memgraph.RoleReplica)
+}
+
 // setRole mirrors memgraph.Client's: it reads before and after.
-func (c *contender) setRole(ctx context.Context, addr string, want memgraph.Role, limit time.Duration, set func(*process) error) error {
-	deadline := c.s.now + limit
+func (c *contender) setRole(ctx context.Context, addr string, deadline time.Duration, want memgraph.Role) error {
+	set := map[memgraph.Role]func(*process) error{memgraph.RoleMain: (*process).setMain, memgraph.RoleReplica: (*process).setReplica}[want]
 	is := func() (role memgraph.Role, err error) {
 		err = c.ask(addr, deadline, func(p *process) { role = p.vol.role })
 		return role, err
 	}
 	if role, err := is(); err != nil || role == want {
 		return err
-	}
-	if want == memgraph.RoleMain {
-		c.w.promotes(addr)
 	}
 	return c.whileBusy(ctx, deadline, func() error {
 		failed := c.send(addr, deadline, set)
@@ -121,8 +127,7 @@ func (c *contender) setRole(ctx context.Context, addr string, want memgraph.Role
 }
 
 // register mirrors memgraph.Client's: the same registration counts as done.
-func (c *contender) register(ctx context.Context, main string, r memgraph.Registration) error {
-	deadline := c.s.now + registerLimit
+func (c *contender) register(ctx context.Context, main string, r memgraph.Registration, deadline time.Duration) error {
 	return c.whileBusy(ctx, deadline, func() error {
 		err := c.send(main, deadline, func(p *process) error { return p.register(r) })
 		if !errors.Is(err, memgraph.ErrNameTaken) && !errors.Is(err, memgraph.ErrUnreachable) {
