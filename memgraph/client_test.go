@@ -235,6 +235,17 @@ func TestErrorsAreTyped(t *testing.T) {
 	assert.True(t, replicas[1].Ghost(), "what a failed registration leaves")
 }
 
+// A change of MAIN that is resumed seals again, and finds replicas that were
+// registered after the first seal, and have gone since.
+func TestASealDoesNotWaitForReplicas(t *testing.T) {
+	p := newPair(t)
+	ctx := within(t, 5*time.Second)
+	require.NoError(t, p.client.SealEpoch(ctx, p.main.Addr()))
+	require.NoError(t, p.client.Register(ctx, p.main.Addr(), p.registration(memgraph.StrictSync)))
+	p.replica.Crash()
+	assert.NoError(t, p.client.SealEpoch(ctx, p.main.Addr()))
+}
+
 func TestAReplicaWithCommitsOfItsOwnHasDiverged(t *testing.T) {
 	p := newPair(t)
 	ctx := within(t, 10*time.Second)

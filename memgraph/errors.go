@@ -40,6 +40,9 @@ var (
 	ErrNameTaken = errors.New("replica name is registered already")
 	// ErrAddressTaken says that another registration has the address.
 	ErrAddressTaken = errors.New("replica address is registered already")
+	// ErrNotConfirmed says that a synchronous replica did not confirm a commit: a
+	// SYNC one stays on MAIN all the same, a STRICT_SYNC one is aborted everywhere.
+	ErrNotConfirmed = errors.New("not confirmed by a synchronous replica")
 	// ErrNotRegistered says that MAIN knows no replica of that name.
 	ErrNotRegistered = errors.New("no such replica")
 )
@@ -85,6 +88,7 @@ var texts = []struct {
 	{"Write queries are forbidden on the replica instance.", ErrNotMain},                          // exceptions.hpp [522]
 	{"Write query forbidden on the replica!", ErrNotMain},                                         // up to 3.0
 	{"Cannot commit because instance is not main anymore.", ErrNotMain},                           // [10828]
+	{"Replication Exception: ", ErrNotConfirmed},                                                  // exceptions.hpp [512]
 }
 
 // registerFailures are the numbers of "Couldn't register replica X. Error: N",

@@ -118,14 +118,18 @@ func (r roles) SealEpoch(_ context.Context, addr string) error {
 	if r.t.c.w.bug.unsealed {
 		return nil
 	}
-	return r.t.c.send(addr, deadline, func(p *process) error { return p.commit(none) })
+	err := r.t.c.send(addr, deadline, func(p *process) error { return p.commit(none) })
+	if errors.Is(err, errMissed) {
+		return nil // as memgraph.Client takes it
+	}
+	return err
 }
 
-func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod) error {
+func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod, mode memgraph.SyncMode) error {
 	if err := e.Answers(ctx, replica); err != nil {
 		return err
 	}
-	return e.Register(ctx, main, replica, memgraph.Async)
+	return e.Register(ctx, main, replica, mode)
 }
 
 func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
@@ -141,9 +145,30 @@ func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) er
 	if err := e.authority("drop"); err != nil {
 		return err
 	}
+	if err := e.quiet(main, replica, deadline); err != nil {
+		return err
+	}
 	return e.t.c.whileBusy(ctx, deadline, func() error {
 		return e.t.c.send(main.Addr(), deadline, func(p *process) error { return p.drop(replica) })
 	})
+}
+
+var errNotQuiet = errors.New("replica is not quiet")
+
+// quiet makes sure that main is sending the replica nothing at this moment.
+func (e effects) quiet(main memgraph.Pod, replica string, deadline time.Duration) error {
+	quiet := true
+	err := e.t.c.ask(main.Addr(), deadline, func(p *process) {
+		for _, r := range p.replicas() {
+			if r.Name == replica {
+				quiet = r.Status != memgraph.StatusRecovery && r.Status != memgraph.StatusReplicating
+			}
+		}
+	})
+	if err == nil && !quiet {
+		return errNotQuiet
+	}
+	return err
 }
 
 func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error {

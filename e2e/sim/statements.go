@@ -227,7 +227,31 @@ func (c *contender) listReplicas(main memgraph.Pod) error {
 			i.Replicas, i.ReplicasAsked, i.ReplicasAt = rows, asked, c.w.clock()
 		}
 	})
+	c.noteNear(main)
 	return nil
+}
+
+// noteNear mirrors controller's: what the recorded MAIN says is kept with each
+// replica.
+func (c *contender) noteNear(main memgraph.Pod) {
+	s := c.snapshot(c.record)
+	main.Instance = c.seen[main.UID]
+	if !main.Is(s.Topology.Main) {
+		return
+	}
+	asked := main.Instance.ReplicasAsked
+	for _, p := range s.Pods {
+		r, listed := s.Registration(main, p)
+		if !listed || !p.Instance.Since.Before(asked) {
+			continue
+		}
+		c.update(p.UID, p.Instance.RunID, func(i *memgraph.Instance) {
+			i.ListedAt = asked
+			if r.Near() {
+				i.NearAt = asked
+			}
+		})
+	}
 }
 
 func unlessUnreachable(err error) error {
