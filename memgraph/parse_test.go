@@ -248,7 +248,7 @@ func TestNearIsWhatCatchesUpUnnoticed(t *testing.T) {
 		near   bool
 	}{
 		{StatusReady, 0, true}, {StatusReplicating, -1000, true}, {StatusReady, -1001, false},
-		{StatusRecovery, 0, false}, {StatusInvalid, 0, false}, {StatusNone, 0, false},
+		{StatusRecovery, -10, true}, {StatusRecovery, -5000, false}, {StatusInvalid, 0, false}, {StatusNone, 0, false},
 	} {
 		assert.Equal(t, c.near, Replica{Status: c.status, Behind: c.behind}.Near(), c)
 	}

@@ -75,9 +75,10 @@ func (r Replica) Ghost() bool { return r.Status == StatusNone }
 const nearBehind = 1000
 
 // Near reports whether the replica is connected, and holds all that MAIN has
-// committed but for a few.
+// committed but for a few. Under load an async one goes in and out of recovery.
 func (r Replica) Near() bool {
-	return (r.Status == StatusReady || r.Status == StatusReplicating) && r.Behind >= -nearBehind
+	connected := r.Status == StatusReady || r.Status == StatusReplicating || r.Status == StatusRecovery
+	return connected && r.Behind >= -nearBehind
 }
 
 // InStep reports whether the replica holds all that MAIN has committed.
