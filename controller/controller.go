@@ -196,12 +196,8 @@ func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
 // learn takes a record that the watch or our own write told of, and tells the
 // gateway if it is news (invariant 5).
 func (c *Controller) learn(t memgraph.Topology) bool {
-	before := c.record.latest().Main.RunID
 	if !c.record.offer(t) {
 		return false
-	}
-	if t.Main.RunID != before {
-		c.seen.pardon()
 	}
 	c.metrics.record(t)
 	addr := memgraph.Pod{IP: t.Main.IP}.Addr()

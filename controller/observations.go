@@ -38,17 +38,6 @@ func (o *observations) forget(uid string) {
 	o.gone[uid] = time.Now()
 }
 
-// pardon forgets who has diverged: they had from a MAIN that is MAIN no more, and
-// the log of the next may tell otherwise.
-func (o *observations) pardon() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for uid, i := range o.byUID {
-		i.Diverged = false
-		o.byUID[uid] = i
-	}
-}
-
 // leftover reports whether processes of a pod that is gone may still run. One that
 // was gone before we began is given as long from then.
 func (o *observations) leftover(uid string) bool {

@@ -246,19 +246,3 @@ func TestWhatMainIsSendingToIsNotDropped(t *testing.T) {
 		}
 	}
 }
-
-func TestWhoDivergedFromOneMainMayFollowTheNext(t *testing.T) {
-	cs, _ := newClientset()
-	c := newController(t, "a", cs, newFleet(0))
-	mark := func() { c.seen.update("uid-2", "", func(i *memgraph.Instance) { i.Diverged = true }) }
-	record := topology()
-	record.Revision = "1"
-	c.learn(record)
-	mark()
-	record.Revision, record.InSync = "2", false
-	c.learn(record)
-	assert.True(t, c.seen.of("uid-2").Diverged, "MAIN is the same")
-	record.Revision, record.Generation, record.Main.RunID = "3", 9, "run-1b"
-	c.learn(record)
-	assert.False(t, c.seen.of("uid-2").Diverged)
-}

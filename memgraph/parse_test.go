@@ -88,6 +88,7 @@ var kinds = []struct {
 	{"Failed to unregister the replica", ErrNotRegistered},
 	{"Replica can't register another", ErrNotMain}, {"Replica can't unregister", ErrNotMain},
 	{"Show replicas query should only", ErrNotMain}, {"Write queries are forbidden", ErrNotMain},
+	{"Replication Exception", ErrNotConfirmed},
 }
 
 func TestEveryAnswerOfARealServerIsUnderstood(t *testing.T) {

@@ -148,12 +148,6 @@ func (c *contender) learn(t memgraph.Topology) bool {
 		}
 		return false
 	}
-	if t.Main.RunID != c.record.Main.RunID {
-		for uid, i := range c.seen {
-			i.Diverged = false
-			c.seen[uid] = i
-		}
-	}
 	c.record, c.floor = t, t.Generation
 	c.gate.serve(t)
 	return true

@@ -10,6 +10,10 @@ const (
 	// REGISTER. MAIN lists it as invalid for ever, since the replica obeys nobody,
 	// and reconcile.Diff takes that for a state that passes.
 	GapStray Gap = "a stray registration is not renewed"
+	// GapMark: a replica was refused as diverged, and would be accepted since
+	// MAIN restarted, which cures a false divergence. The mark stays with the
+	// replica's process: a MAIN that is back in an old epoch accepts true ones too.
+	GapMark Gap = "the mark of divergence outlives the MAIN that set it"
 	// GapEpoch: a MAIN restarted after its promotion and before its epoch was
 	// sealed. It is back in the epoch of the MAIN before it, whose unique writes
 	// it cannot tell from its own any more; its promotion anew changes nothing,

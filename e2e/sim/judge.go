@@ -239,6 +239,11 @@ func (p *process) follows(q *process) error {
 
 // gapOf is why p does not follow main, if that is known.
 func (w *world) gapOf(main, p *process) Gap {
+	for _, c := range w.ctls {
+		if c.term != nil && c.seen[w.hosts[p.index].uid].Diverged && main.member(p) == nil {
+			return GapMark
+		}
+	}
 	m := main.member(p)
 	if m != nil && m.state == memgraph.StatusInvalid && p.vol.mainUUID != main.vol.mainUUID {
 		return GapStray
