@@ -489,3 +489,24 @@ func TestAnAddressIsNotAskedForEver(t *testing.T) {
 		assert.Len(t, o.gone, 1, "what is old is not kept")
 	})
 }
+
+// A leader whose first deed is a change of MAIN knows the other replicas by then.
+func TestANewLeaderKnowsWhomANewMainIsToRegister(t *testing.T) {
+	inLab(t, func(l *lab) {
+		for i := range 3 {
+			l.fleet.with(i, func(in *instance) { in.vertices = 9 })
+		}
+		l.fleet.with(1, func(i *instance) { i.id.Role = memgraph.RoleReplica })
+		l.fleet.with(2, func(i *instance) { i.id.Role = memgraph.RoleReplica })
+		_, stop := l.start("a")
+		l.settled()
+		stop()
+		heir, drops := l.record().Partner, len(l.fleet.statements("drop"))
+		l.updatePod(0, func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()); p.Finalizers = []string{"x/y"} })
+		_, stop = l.start("b")
+		defer stop()
+		l.within(time.Second, "a protected MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == heir.Pod && t.InSync })
+		assert.Len(t, l.fleet.statements("drop"), drops)
+		assert.Len(t, l.fleet.statements("on "+heir.IP), 1)
+	})
+}

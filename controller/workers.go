@@ -125,7 +125,8 @@ func (t *term) load(ctx context.Context) (memgraph.Topology, error) {
 
 // examine asks MAIN and its partner who they are, all at once, whatever their
 // breakers say: the decision needs to know it now. A MAIN whose pod is gone is
-// asked at the address that it had.
+// asked at the address that it had. A leader that is new asks everybody, and what
+// they hold: whom it does not know the new MAIN would have to register later.
 func (t *term) examine(ctx context.Context, record memgraph.Topology) memgraph.Snapshot {
 	if record.Generation == 0 {
 		return t.c.snapshot(record) // nobody is named; the routine lane asks all
@@ -136,8 +137,9 @@ func (t *term) examine(ctx context.Context, record memgraph.Topology) memgraph.S
 	for _, p := range t.c.pods() {
 		present = present || p.UID == last.UID
 		named := p.Index == record.Main.Index || !record.Partner.None() && p.Index == record.Partner.Index
-		if named && p.IP != "" {
-			wg.Go(func() { _ = t.c.identify(ctx, t.c.deps.UrgentProber, p, t.c.cfg.ProbeTimeout) }) // noted with the pod
+		stranger := p.Fit() && t.c.seen.of(p.UID).Reach == memgraph.NotAsked
+		if p.IP != "" && (named || stranger) {
+			wg.Go(func() { t.meet(ctx, p, stranger) })
 		}
 	}
 	var leftover memgraph.Pod
@@ -148,6 +150,17 @@ func (t *term) examine(ctx context.Context, record memgraph.Topology) memgraph.S
 	s := t.c.snapshot(record)
 	s.Leftover = leftover
 	return s
+}
+
+// meet asks p who it is and, if it is a stranger, the rest. What it answers is
+// noted with the pod, and what it does not is decided without.
+func (t *term) meet(ctx context.Context, p memgraph.Pod, stranger bool) {
+	if t.c.identify(ctx, t.c.deps.UrgentProber, p, t.c.cfg.ProbeTimeout) != nil || !stranger {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.c.cfg.ProbeTimeout)
+	defer cancel()
+	_ = t.c.inquire(ctx, p)
 }
 
 // lastMain is who took writes last: while MAIN changes, the one it changes from.
