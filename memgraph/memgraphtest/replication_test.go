@@ -141,7 +141,10 @@ func TestATerminatedMainHasAcknowledgedNothingTooMuch(t *testing.T) {
 		}()
 		waitFor(t, "some writes", func() bool { return replica.State().Nodes > 20 })
 		main.Terminate()
-		replica.promote()
+		waitFor(t, "the promotion", func() bool { // refused while anything is being applied
+			_, err := replica.run("SET REPLICATION ROLE TO MAIN")
+			return err == nil
+		})
 		kept := replica.must("MATCH (n) RETURN max(n.i)")[0][0]
 		assert.GreaterOrEqual(t, kept, <-acknowledged)
 	}
