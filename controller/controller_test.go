@@ -93,6 +93,18 @@ func (l *lab) protected() memgraph.Topology {
 	})
 }
 
+// running makes the cluster one that has been in use: pod 0 is MAIN, all hold data.
+func (l *lab) running() {
+	for i := range 3 {
+		l.fleet.with(i, func(in *instance) {
+			in.vertices = 9
+			if i > 0 {
+				in.id.Role = memgraph.RoleReplica
+			}
+		})
+	}
+}
+
 // settled is protected, with every pod registered.
 func (l *lab) settled() {
 	l.t.Helper()

@@ -108,7 +108,7 @@ func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) er
 		return err
 	}
 	for _, r := range listed {
-		if r.Name == replica && (r.Status == memgraph.StatusRecovery || r.Status == memgraph.StatusReplicating) {
+		if r.Name == replica && r.Busy() {
 			return fmt.Errorf("drop %s: %w: it is %s", replica, errNotQuiet, r.Status)
 		}
 	}

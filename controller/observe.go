@@ -141,12 +141,7 @@ func (c *Controller) noteNear(main memgraph.Pod) {
 		if !listed || !p.Instance.Since.Before(asked) {
 			continue
 		}
-		c.seen.update(p.UID, p.Instance.RunID, func(i *memgraph.Instance) {
-			i.ListedAt = asked
-			if r.Near() {
-				i.NearAt = asked
-			}
-		})
+		c.seen.update(p.UID, p.Instance.RunID, func(i *memgraph.Instance) { i.NoteListed(r, asked) })
 	}
 }
 

@@ -210,11 +210,7 @@ func TestAPodThatIsNotFitIsNotAsked(t *testing.T) {
 // nothing to catch up on is the new MAIN's partner from its first registration.
 func TestAFailoverNeedsNoDrop(t *testing.T) {
 	inLab(t, func(l *lab) {
-		for i := range 3 {
-			l.fleet.with(i, func(in *instance) { in.vertices = 9 })
-		}
-		l.fleet.with(1, func(i *instance) { i.id.Role = memgraph.RoleReplica })
-		l.fleet.with(2, func(i *instance) { i.id.Role = memgraph.RoleReplica })
+		l.running()
 		_, stop := l.start("a")
 		defer stop()
 		l.settled()

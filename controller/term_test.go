@@ -493,11 +493,7 @@ func TestAnAddressIsNotAskedForEver(t *testing.T) {
 // A leader whose first deed is a change of MAIN knows the other replicas by then.
 func TestANewLeaderKnowsWhomANewMainIsToRegister(t *testing.T) {
 	inLab(t, func(l *lab) {
-		for i := range 3 {
-			l.fleet.with(i, func(in *instance) { in.vertices = 9 })
-		}
-		l.fleet.with(1, func(i *instance) { i.id.Role = memgraph.RoleReplica })
-		l.fleet.with(2, func(i *instance) { i.id.Role = memgraph.RoleReplica })
+		l.running()
 		_, stop := l.start("a")
 		l.settled()
 		stop()

@@ -207,6 +207,14 @@ func PartnerMode(main, partner Pod) (mode SyncMode, ok bool) {
 	return Sync, true
 }
 
+// NoteListed keeps what the recorded MAIN, asked at that time, said of the process.
+func (i *Instance) NoteListed(r Replica, asked time.Time) {
+	i.ListedAt = asked
+	if r.Near() {
+		i.NearAt = asked
+	}
+}
+
 // nearAge is how long what a MAIN said of a replica stays true enough: it falls
 // behind by what is committed meanwhile, seconds at most.
 const nearAge = 5 * time.Second

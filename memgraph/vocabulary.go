@@ -81,6 +81,10 @@ func (r Replica) Near() bool {
 	return connected && r.Behind >= -nearBehind
 }
 
+// Busy reports whether MAIN is sending the replica anything. DROP of one that
+// recovers kills MAIN (observed on 3.7.2 and 3.12.0).
+func (r Replica) Busy() bool { return r.Status == StatusRecovery || r.Status == StatusReplicating }
+
 // InStep reports whether the replica holds all that MAIN has committed.
 func (r Replica) InStep() bool { return r.Status == StatusReady && r.Behind >= 0 }
 

@@ -160,9 +160,7 @@ func (e effects) quiet(main memgraph.Pod, replica string, deadline time.Duration
 	quiet := true
 	err := e.t.c.ask(main.Addr(), deadline, func(p *process) {
 		for _, r := range p.replicas() {
-			if r.Name == replica {
-				quiet = r.Status != memgraph.StatusRecovery && r.Status != memgraph.StatusReplicating
-			}
+			quiet = quiet && (r.Name != replica || !r.Busy())
 		}
 	})
 	if err == nil && !quiet {

@@ -245,12 +245,7 @@ func (c *contender) noteNear(main memgraph.Pod) {
 		if !listed || !p.Instance.Since.Before(asked) {
 			continue
 		}
-		c.update(p.UID, p.Instance.RunID, func(i *memgraph.Instance) {
-			i.ListedAt = asked
-			if r.Near() {
-				i.NearAt = asked
-			}
-		})
+		c.update(p.UID, p.Instance.RunID, func(i *memgraph.Instance) { i.NoteListed(r, asked) })
 	}
 }
 

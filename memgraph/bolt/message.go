@@ -173,19 +173,28 @@ var errArity = errors.New("bolt: message has the wrong fields")
 // ParseMessage decodes a message's payload. An unknown tag, wrong fields and
 // trailing bytes are errors.
 func ParseMessage(payload []byte) (Message, error) {
-	v, rest, err := DecodeValue(payload)
+	s, err := decodeStructure(payload)
 	if err != nil {
 		return nil, err
-	}
-	s, ok := v.(Structure)
-	if !ok || len(rest) > 0 {
-		return nil, fmt.Errorf("bolt: payload is not one structure: %d bytes", len(payload))
 	}
 	m, err := parseFields(Tag(s.Tag), s.Fields)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", Tag(s.Tag), err)
 	}
 	return m, nil
+}
+
+// decodeStructure reads what every message is: one structure, and nothing else.
+func decodeStructure(payload []byte) (Structure, error) {
+	v, rest, err := DecodeValue(payload)
+	if err != nil {
+		return Structure{}, err
+	}
+	s, ok := v.(Structure)
+	if !ok || len(rest) > 0 {
+		return Structure{}, fmt.Errorf("bolt: payload is not one structure: %d bytes", len(payload))
+	}
+	return s, nil
 }
 
 func parseFields(tag Tag, f []any) (Message, error) {

@@ -9,13 +9,9 @@ const tagAckFailure Tag = 0x0E
 // versions that means the same. INIT is a Hello, ACK_FAILURE a Reset, and RUN
 // and PULL_ALL lack what they cannot say.
 func ParseOldMessage(payload []byte) (Message, error) {
-	v, rest, err := DecodeValue(payload)
+	s, err := decodeStructure(payload)
 	if err != nil {
 		return nil, err
-	}
-	s, ok := v.(Structure)
-	if !ok || len(rest) > 0 {
-		return nil, fmt.Errorf("bolt: payload is not one structure: %d bytes", len(payload))
 	}
 	m, err := parseOldFields(Tag(s.Tag), s.Fields)
 	if err != nil {
