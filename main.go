@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,8 +15,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -91,8 +90,6 @@ type options struct {
 
 	kubeconfig             string
 	httpListen             string
-	registerBy             string
-	rerun, administration  string
 	userFile, passwordFile string
 	logLevel               string
 	shutdownDelay          time.Duration
@@ -120,42 +117,14 @@ neither, logins carry none.`,
 
 func (o *options) addFlags(cmd *cobra.Command) {
 	hostname, _ := os.Hostname()
-	f, c, g := cmd.Flags(), &o.controller, &o.gateway
+	o.controller.Identity = hostname
+	f, parts := cmd.Flags(), flag.NewFlagSet("", flag.ContinueOnError)
+	o.controller.AddFlags(parts)
+	o.gateway.AddFlags(parts)
+	f.AddGoFlagSet(parts)
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig; see above for what is used without it")
-	f.StringVar(&c.Namespace, "namespace", "", "namespace of the StatefulSet (default: the kubeconfig's, or the pod's own)")
-	f.StringVar(&c.StatefulSet, "statefulset", "memgraph", "name of the Memgraph StatefulSet")
-	f.StringVar(&c.Identity, "identity", hostname, "name of this replica in the lease and the history; must be unique")
-	f.StringVar(&o.registerBy, "register-by", string(c.RegisterBy), "how MAIN finds replicas: name (stable DNS name) or ip")
 	f.StringVar(&o.userFile, "user-file", "", "file that holds Memgraph's user name")
 	f.StringVar(&o.passwordFile, "password-file", "", "file that holds Memgraph's password")
-
-	f.DurationVar(&c.LeaseDuration, "lease-duration", c.LeaseDuration, "how long other replicas wait for a silent leader; whole seconds")
-	f.DurationVar(&c.RenewDeadline, "lease-renew-deadline", c.RenewDeadline, "how long a leader that cannot renew its lease goes on")
-	f.DurationVar(&c.RetryPeriod, "lease-retry-period", c.RetryPeriod, "time between two attempts to get or renew the lease")
-	f.DurationVar(&c.ObserveInterval, "observe-interval", c.ObserveInterval, "time between two looks at a pod")
-	f.DurationVar(&c.ProbeTimeout, "probe-timeout", c.ProbeTimeout, "deadline of one question for the role of MAIN or its partner")
-	f.DurationVar(&c.Settle, "handover-settle", c.Settle, "time that a planned change of MAIN gives other gateways to park")
-	f.IntVar(&c.UrgentWorkers, "urgent-workers", c.UrgentWorkers, "workers of the urgent lane")
-	f.IntVar(&c.RoutineWorkers, "routine-workers", c.RoutineWorkers, "workers of the routine lane: pods that are looked at in parallel")
-
-	f.StringVar(&g.Listen, "gateway-listen", ":7687", "host:port for Bolt clients")
-	f.IntVar(&g.MaxSessions, "gateway-max-sessions", gateway.DefaultMaxSessions, "client connections held at once")
-	f.IntVar(&g.MaxParked, "gateway-max-parked", gateway.DefaultMaxParked, "of them, waiting for a MAIN")
-	f.IntVar(&g.MaxAttaching, "gateway-max-attaching", gateway.DefaultMaxAttaching, "of them, connecting to MAIN at the same time")
-	f.IntVar(&g.MaxLogins, "gateway-max-logins", gateway.DefaultMaxLogins, "of them, logging in to MAIN at the same time")
-	f.IntVar(&g.MaxReady, "gateway-max-ready", gateway.DefaultMaxReady, "connections kept logged in to the partner, for clients to move to")
-	f.StringVar(&o.rerun, "gateway-rerun", string(gateway.RerunVerified), "transactions that a change of MAIN interrupts before their commit are run again: off, unseen (if the client saw no result) or verified (if the results are the same)")
-	f.IntVar(&g.RerunLimit, "gateway-rerun-limit", gateway.DefaultRerunLimit, "bytes of one transaction that are kept for that")
-	f.IntVar(&g.RerunTotal, "gateway-rerun-total", gateway.DefaultRerunTotal, "bytes of all transactions that are kept for that")
-	f.StringVar(&o.administration, "gateway-administration", string(gateway.AdministrationAllowed), "clients' statements about replication: allowed or denied")
-	f.DurationVar(&g.HandshakeTimeout, "gateway-handshake-timeout", gateway.DefaultHandshakeTimeout, "time for a client's first bytes")
-	f.DurationVar(&g.LoginTimeout, "gateway-login-timeout", gateway.DefaultLoginTimeout, "time for each message of a client's login")
-	f.DurationVar(&g.FinishTimeout, "gateway-finish-timeout", gateway.DefaultFinishTimeout, "how long a replaced MAIN may take for the answers that it owes")
-	f.DurationVar(&g.HoldTimeout, "gateway-hold-timeout", gateway.DefaultHoldTimeout, "how long a client is parked while there is no MAIN")
-	f.DurationVar(&g.DialTimeout, "gateway-dial-timeout", gateway.DefaultDialTimeout, "time for a connection to MAIN")
-	f.DurationVar(&g.VerifyInterval, "gateway-verify-interval", gateway.DefaultVerifyInterval, "time between two questions for MAIN's role")
-	f.DurationVar(&g.DrainTimeout, "gateway-drain-timeout", gateway.DefaultDrainTimeout, "how long connections may end by themselves at a stop")
-
 	f.StringVar(&o.httpListen, "http-listen", ":8080", "host:port for /healthz, /readyz, /metrics and /status")
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "how long clients are still accepted after SIGTERM, for endpoints to follow")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -163,53 +132,14 @@ func (o *options) addFlags(cmd *cobra.Command) {
 
 // validate names every flag that is wrong.
 func (o *options) validate() error {
-	o.controller.RegisterBy = controller.RegisterBy(o.registerBy)
-	errs := []error{o.controller.Validate(), listens("gateway-listen", o.gateway.Listen), listens("http-listen", o.httpListen)}
-	wrong := func(flag, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("--%s: %s", flag, fmt.Sprintf(format, args...)))
-	}
-	o.gateway.Rerun, o.gateway.Administration = gateway.Rerun(o.rerun), gateway.Administration(o.administration)
-	g := o.gateway
-	if !slices.Contains([]gateway.Rerun{gateway.RerunOff, gateway.RerunUnseen, gateway.RerunVerified}, g.Rerun) {
-		wrong("gateway-rerun", "unknown value %q; use off, unseen or verified", o.rerun)
-	}
-	if !slices.Contains([]gateway.Administration{gateway.AdministrationAllowed, gateway.AdministrationDenied}, g.Administration) {
-		wrong("gateway-administration", "unknown value %q; use allowed or denied", o.administration)
-	}
-	for _, f := range []struct {
-		flag     string
-		positive bool
-	}{
-		{"gateway-max-sessions", g.MaxSessions > 0}, {"gateway-max-parked", g.MaxParked > 0},
-		{"gateway-max-attaching", g.MaxAttaching > 0}, {"gateway-max-logins", g.MaxLogins > 0},
-		{"gateway-max-ready", g.MaxReady > 0}, {"gateway-rerun-limit", g.RerunLimit > 0}, {"gateway-rerun-total", g.RerunTotal > 0},
-		{"gateway-handshake-timeout", g.HandshakeTimeout > 0}, {"gateway-login-timeout", g.LoginTimeout > 0}, {"gateway-finish-timeout", g.FinishTimeout > 0},
-		{"gateway-hold-timeout", g.HoldTimeout > 0}, {"gateway-dial-timeout", g.DialTimeout > 0},
-		{"gateway-verify-interval", g.VerifyInterval > 0}, {"gateway-drain-timeout", g.DrainTimeout > 0},
-	} {
-		if !f.positive {
-			wrong(f.flag, "use more than 0")
-		}
-	}
-	if g.MaxParked > g.MaxSessions {
-		wrong("gateway-max-parked", "%d is more than --gateway-max-sessions, %d", g.MaxParked, g.MaxSessions)
+	errs := []error{o.controller.Validate(), o.gateway.Validate()}
+	if err := gateway.Listens(o.httpListen); err != nil {
+		errs = append(errs, fmt.Errorf("--http-listen: %w", err))
 	}
 	if o.shutdownDelay < 0 {
-		wrong("shutdown-delay", "%s is negative; use 0 or more", o.shutdownDelay)
+		errs = append(errs, fmt.Errorf("--shutdown-delay: %s is negative; use 0 or more", o.shutdownDelay))
 	}
 	return errors.Join(errs...)
-}
-
-// listens returns what is wrong with a flag that takes host:port.
-func listens(flag, value string) error {
-	_, port, err := net.SplitHostPort(value)
-	if err != nil {
-		return fmt.Errorf("--%s: %w; use host:port or :port", flag, err)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("--%s: port %q is none; use a number up to 65535", flag, port)
-	}
-	return nil
 }
 
 // credentials come from files or the environment, never from a flag's value. A

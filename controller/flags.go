@@ -1,0 +1,20 @@
+package controller
+
+import "flag"
+
+// AddFlags has f set c; what c holds are the defaults.
+func (c *Config) AddFlags(f *flag.FlagSet) {
+	f.StringVar(&c.Namespace, "namespace", "", "namespace of the StatefulSet (default: the kubeconfig's, or the pod's own)")
+	f.StringVar(&c.StatefulSet, "statefulset", "memgraph", "name of the Memgraph StatefulSet")
+	f.StringVar(&c.Identity, "identity", c.Identity, "name of this replica in the lease and the history; must be unique")
+	f.StringVar((*string)(&c.RegisterBy), "register-by", string(c.RegisterBy), "how MAIN finds replicas: name (stable DNS name) or ip")
+
+	f.DurationVar(&c.LeaseDuration, "lease-duration", c.LeaseDuration, "how long other replicas wait for a silent leader; whole seconds")
+	f.DurationVar(&c.RenewDeadline, "lease-renew-deadline", c.RenewDeadline, "how long a leader that cannot renew its lease goes on")
+	f.DurationVar(&c.RetryPeriod, "lease-retry-period", c.RetryPeriod, "time between two attempts to get or renew the lease")
+	f.DurationVar(&c.ObserveInterval, "observe-interval", c.ObserveInterval, "time between two looks at a pod")
+	f.DurationVar(&c.ProbeTimeout, "probe-timeout", c.ProbeTimeout, "deadline of one question for the role of MAIN or its partner")
+	f.DurationVar(&c.Settle, "handover-settle", c.Settle, "time that a planned change of MAIN gives other gateways to park")
+	f.IntVar(&c.UrgentWorkers, "urgent-workers", c.UrgentWorkers, "workers of the urgent lane")
+	f.IntVar(&c.RoutineWorkers, "routine-workers", c.RoutineWorkers, "workers of the routine lane: pods that are looked at in parallel")
+}
