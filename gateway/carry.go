@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"memgraph-controller/memgraph/bolt"
@@ -169,8 +168,12 @@ func (g *Gateway) attach(ctx context.Context, s *session, main *incarnation) end
 
 // connect opens the session's connection and sends what is due on it. Where the
 // tie is cut before the end, the client's connection has not been touched.
-func (g *Gateway) connect(ctx context.Context, s *session, tie *bond) (*net.TCPConn, error) {
-	backend, err := dial(ctx, tie.main.addr)
+func (g *Gateway) connect(ctx context.Context, s *session, tie *bond) (*socket, error) {
+	rules := g.cfg.BackendTLS
+	if opensTLS(s.head) {
+		rules = nil // it is between the client and MAIN
+	}
+	backend, err := dial(ctx, tie.main.addr, rules)
 	if err != nil {
 		return nil, err
 	}

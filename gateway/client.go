@@ -25,7 +25,7 @@ const refuseWithin = 2 * time.Second
 const maxHello = 64 << 10
 
 // sniff reads a client's first bytes, which belong to its MAIN: a whole Bolt
-// handshake, or some of what opens TLS (a record of type 22) or a WebSocket.
+// handshake, or some of what opens TLS or a WebSocket.
 func sniff(client net.Conn, within time.Duration) ([]byte, error) {
 	if err := client.SetReadDeadline(time.Now().Add(within)); err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func sniff(client net.Conn, within time.Duration) ([]byte, error) {
 	if isBolt(head) {
 		_, err = io.ReadFull(client, head[n:])
 		n = len(head)
-	} else if head[0] != 0x16 && !bytes.HasPrefix(head, []byte("GET ")) {
+	} else if !opensTLS(head) && !bytes.HasPrefix(head, []byte("GET ")) {
 		err = errUnknownProtocol
 	}
 	if err != nil {
@@ -47,6 +47,10 @@ func sniff(client net.Conn, within time.Duration) ([]byte, error) {
 	return head[:n], client.SetReadDeadline(time.Time{})
 }
 
+// opensTLS reports whether head begins with a record of type 22, as a ClientHello
+// does.
+func opensTLS(head []byte) bool { return len(head) > 0 && head[0] == 22 }
+
 func isBolt(head []byte) bool { return bytes.HasPrefix(head, bolt.Magic[:]) }
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
@@ -54,7 +58,7 @@ func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 // refuse answers a client's handshake and its login, the latter with f, as a
 // server would. A client that does not speak Bolt is told nothing. The caller
 // closes the connection.
-func refuse(client *net.TCPConn, head []byte, f bolt.Failure) error {
+func refuse(client *socket, head []byte, f bolt.Failure) error {
 	if !isBolt(head) {
 		return nil
 	}
@@ -84,7 +88,7 @@ func refuse(client *net.TCPConn, head []byte, f bolt.Failure) error {
 
 // finish waits for the peer to close. To close before all that it had sent was
 // read would reset the connection, and take the last answer with it.
-func finish(c *net.TCPConn) error {
+func finish(c *socket) error {
 	if err := c.CloseWrite(); err != nil {
 		return err
 	}

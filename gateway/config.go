@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -64,6 +65,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer
+	// BackendTLS has the rules of connections to Memgraph; nil if they are plain.
+	BackendTLS *tls.Config
 	// Lost, if set, is told that the control link to the verified MAIN broke:
 	// evidence, not a verdict. It is called once per loss, in a goroutine of
 	// its own which Run waits for.

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"net"
 	"syscall"
 	"time"
@@ -19,8 +21,8 @@ var (
 // past is a deadline that ends every wait.
 var past = time.Unix(1, 0)
 
-// dial connects to a pod.
-func dial(ctx context.Context, addr string) (*net.TCPConn, error) {
+// dial connects to a pod, over TLS if there are rules for it, which ctx bounds too.
+func dial(ctx context.Context, addr string, rules *tls.Config) (*socket, error) {
 	d := net.Dialer{
 		KeepAliveConfig: backendKeepAlive,
 		Control: func(_, _ string, c syscall.RawConn) error {
@@ -35,14 +37,15 @@ func dial(ctx context.Context, addr string) (*net.TCPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.(*net.TCPConn), nil
-}
-
-// reset closes c so that its peer learns of it at once, whatever is still
-// queued for one that does not read. It does not wait for the peer.
-func reset(c *net.TCPConn) {
-	_ = c.SetLinger(0) // fails on a closed connection only
-	_ = c.Close()
+	s := newSocket(c.(*net.TCPConn))
+	if rules == nil {
+		return s, nil
+	}
+	if err := s.secure(ctx, rules, nil, tls.Client); err != nil {
+		reset(s)
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return s, nil
 }
 
 // vigil is kept on a connection on which nothing should arrive, so that the

@@ -136,7 +136,7 @@ func (p *process) resetAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
-		reset(c.(*net.TCPConn))
+		reset(newSocket(c.(*net.TCPConn)))
 	}
 }
 

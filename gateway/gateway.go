@@ -165,16 +165,16 @@ func (g *Gateway) receive(ctx context.Context, client *net.TCPConn) {
 	switch beyond := g.sessions.len() - int64(g.cfg.MaxSessions); {
 	case beyond >= maxTurnedAway:
 		g.metrics.end(endOverloaded)
-		reset(client)
+		reset(newSocket(client))
 		return
 	case beyond >= 0:
 		lead = g.turnAway
 	}
 	_ = client.SetKeepAliveConfig(clientKeepAlive) // fails on a closed connection only
-	s := g.sessions.add(client)
+	s := g.sessions.add(newSocket(client))
 	g.sessions.running.Go(func() {
 		defer g.sessions.remove(s)
-		defer func() { _ = client.Close() }()
+		defer func() { _ = s.client.Close() }()
 		how := lead(ctx, s)
 		g.metrics.end(how)
 		g.log.Debug("session ended", "session", s.id, "client", client.RemoteAddr(), "how", how, "err", s.why,

@@ -218,7 +218,7 @@ func TestALateSessionIsNotTiedToAReplacedMain(t *testing.T) {
 	g.Serve("nobody", nowhere, "", 2)
 	waitFor(t, "the link to be closed", func() bool { return p.open() == 0 })
 
-	s := g.sessions.add(dialGateway(t, g))
+	s := g.sessions.add(newSocket(dialGateway(t, g)))
 	defer g.sessions.remove(s)
 	assert.Equal(t, ending(""), g.attach(t.Context(), s, main), "it may be parked again")
 	assert.Zero(t, s.toMain.Load(), "invariant 1")

@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"io"
-	"net"
 	"sync"
 	"syscall"
 )
@@ -29,21 +27,23 @@ func pool(size int) *sync.Pool {
 // intake reads from a connection, and holds a buffer only while there is
 // something in it: an idle connection costs none.
 type intake struct {
+	conn     *socket
 	raw      syscall.RawConn
 	pool     *sync.Pool
 	buf      *[]byte // from the pool; nil while empty
 	from, to int     // what is unread of it
 	pushed   []byte
+	early    bool  // the last read was done by quiet
 	err      error // of the last read
 	read     func(fd uintptr) bool
 }
 
-func newIntake(c *net.TCPConn, pool *sync.Pool) (*intake, error) {
-	raw, err := c.SyscallConn()
+func newIntake(c *socket, pool *sync.Pool) (*intake, error) {
+	raw, err := c.tcp.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	i := &intake{raw: raw, pool: pool}
+	i := &intake{conn: c, raw: raw, pool: pool}
 	i.read = i.tryRead // bound once, for fill not to allocate
 	return i, nil
 }
@@ -79,6 +79,10 @@ func (i *intake) fill() error {
 		i.to, i.pushed = i.to+n, i.pushed[n:]
 		return nil
 	}
+	if i.early {
+		i.early = false
+		return i.err
+	}
 	i.err = nil
 	if err := i.raw.Read(i.read); err != nil {
 		return err
@@ -86,24 +90,29 @@ func (i *intake) fill() error {
 	return i.err
 }
 
+// quiet reports whether nothing has come, and the stream has not ended. What has
+// come is there after the next fill.
+func (i *intake) quiet() bool {
+	if i.early || len(i.pushed) > 0 || len(i.unread()) > 0 {
+		return false
+	}
+	i.err = nil
+	err := i.raw.Control(func(fd uintptr) { i.early = i.tryRead(fd) })
+	return err == nil && !i.early
+}
+
 // tryRead is called whenever the socket may have something; false waits on.
 func (i *intake) tryRead(fd uintptr) bool {
 	i.makeRoom()
-	n, err := syscall.Read(int(fd), (*i.buf)[i.to:])
-	switch {
-	case errors.Is(err, syscall.EAGAIN):
-		i.drop(0)
-		return false
-	case errors.Is(err, syscall.EINTR):
-		return i.tryRead(fd)
-	case err != nil:
-		i.err = err
-	case n == 0:
-		i.err = io.EOF
-	default:
-		i.to += n
-	}
+	n, err := i.conn.readNow(fd, (*i.buf)[i.to:])
+	i.to += n
 	i.drop(0)
+	if n == 0 && errors.Is(err, syscall.EAGAIN) {
+		return false
+	}
+	if n == 0 {
+		i.err = err
+	}
 	return true
 }
 

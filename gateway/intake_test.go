@@ -20,7 +20,7 @@ func startIntake(t *testing.T) (*intake, *net.TCPConn) {
 	to, err := l.Accept()
 	require.NoError(t, err)
 	t.Cleanup(func() { _, _ = from.Close(), to.Close() })
-	i, err := newIntake(to.(*net.TCPConn), buffers)
+	i, err := newIntake(newSocket(to.(*net.TCPConn)), buffers)
 	require.NoError(t, err)
 	return i, from.(*net.TCPConn)
 }

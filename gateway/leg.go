@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -25,7 +24,7 @@ var (
 type leg struct {
 	main    *incarnation
 	runID   string // of the process, once it was asked
-	conn    *net.TCPConn
+	conn    *socket
 	in      *intake
 	running sync.WaitGroup // the goroutine
 	why     error          // it ended; valid once it has
@@ -36,7 +35,7 @@ type leg struct {
 	delivering bool // answers were heard that the client may not have yet
 }
 
-func newLeg(main *incarnation, conn *net.TCPConn) (*leg, error) {
+func newLeg(main *incarnation, conn *socket) (*leg, error) {
 	in, err := newIntake(conn, answerBuffers)
 	if err != nil {
 		return nil, err

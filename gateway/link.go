@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"net"
 	"time"
 
 	"memgraph-controller/memgraph/bolt"
@@ -26,7 +25,7 @@ const (
 // link is the gateway's own connection to the process at an address. It ends
 // with the context that it was opened in.
 type link struct {
-	conn      *net.TCPConn
+	conn      *socket
 	client    *bolt.Client
 	confirmed bool // its process answered as the wanted MAIN, last time
 	unbind    func() bool
@@ -36,17 +35,17 @@ type link struct {
 // answer is what a process says of itself.
 type answer struct{ role, runID string }
 
-func openLink(ctx context.Context, addr string, auth bolt.Auth, dialTimeout time.Duration) (*link, error) {
-	dialling, cancel := context.WithTimeout(ctx, dialTimeout)
+func openLink(ctx context.Context, addr string, cfg *Config) (*link, error) {
+	dialling, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
-	conn, err := dial(dialling, addr)
+	conn, err := dial(dialling, addr, cfg.BackendTLS)
 	if err != nil {
 		return nil, err
 	}
 	l := &link{conn: conn}
 	l.bind(ctx)
 	if err = conn.SetDeadline(time.Now().Add(giveUpAfter)); err == nil {
-		l.client, err = bolt.Open(conn, auth, userAgent)
+		l.client, err = bolt.Open(conn, cfg.Auth, userAgent)
 	}
 	if err != nil {
 		l.close()

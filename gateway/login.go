@@ -185,7 +185,7 @@ func (t *talk) open(ctx context.Context, main *incarnation) (*leg, error) {
 	if l := t.g.stock.take(t.s.login.Load(), main); l != nil {
 		return l, nil
 	}
-	conn, err := dial(ctx, main.addr)
+	conn, err := dial(ctx, main.addr, t.g.cfg.BackendTLS)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"io"
-	"net"
 	"sync"
 )
 
@@ -15,7 +14,7 @@ const countEvery = 1 << 20
 // relay carries bytes both ways until both sides have ended, handing on the end
 // of one side to the other, or until either breaks. Closing is its caller's.
 // moved is called from two goroutines.
-func relay(client, backend *net.TCPConn, moved func(direction, int64)) error {
+func relay(client, backend *socket, moved func(direction, int64)) error {
 	ends := make(chan error, 2)
 	var pumps sync.WaitGroup
 	pumps.Go(func() {
@@ -28,10 +27,10 @@ func relay(client, backend *net.TCPConn, moved func(direction, int64)) error {
 
 // pump copies src to dst up to src's end, which it hands on. Where either side
 // breaks it closes both, so that the pump of the other direction ends too.
-// Linux splices between the two sockets, as long as nothing wraps them.
-func pump(dst, src *net.TCPConn, moved func(int64)) error {
+// Linux splices between the two, as long as nothing wraps them.
+func pump(dst, src *socket, moved func(int64)) error {
 	for {
-		n, err := io.CopyN(dst, src, countEvery)
+		n, err := io.CopyN(dst.Conn, src.Conn, countEvery)
 		moved(n)
 		if errors.Is(err, io.EOF) {
 			err = dst.CloseWrite()

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +35,7 @@ func (s sessionState) String() string {
 // goroutine that leads it.
 type session struct {
 	id     uint64
-	client *net.TCPConn
+	client *socket
 	since  time.Time
 	state  sessionState
 	head   []byte // read from the client, and not relayed yet
@@ -134,15 +133,6 @@ func (b *bond) cut(why error) {
 	}
 }
 
-// abort wakes whoever reads or writes, and has the peers see a reset when that
-// one closes.
-func abort(conns ...*net.TCPConn) {
-	for _, c := range conns {
-		_ = c.SetLinger(0) // these two fail on a closed connection only
-		_ = c.SetDeadline(past)
-	}
-}
-
 // registry holds the sessions there are.
 type registry struct {
 	running sync.WaitGroup
@@ -151,7 +141,7 @@ type registry struct {
 	lastID  atomic.Uint64
 }
 
-func (r *registry) add(client *net.TCPConn) *session {
+func (r *registry) add(client *socket) *session {
 	s := &session{id: r.lastID.Add(1), client: client, since: time.Now()}
 	r.states[s.state].Add(1)
 	r.all.Store(s, nil)

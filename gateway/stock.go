@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -149,8 +148,8 @@ func (s *stock) takeLink(addr string) *link {
 }
 
 // quiet reports whether c is open and nothing has come on it.
-func quiet(c *net.TCPConn) bool {
-	raw, err := c.SyscallConn()
+func quiet(c *socket) bool {
+	raw, err := c.tcp.SyscallConn()
 	if err != nil {
 		return false
 	}
@@ -189,7 +188,7 @@ func (g *Gateway) stockOne(ctx context.Context) bool {
 		return false
 	}
 	if linkMissing {
-		l, err := openLink(ctx, addr, g.cfg.Auth, g.cfg.DialTimeout)
+		l, err := openLink(ctx, addr, &g.cfg)
 		return err == nil && g.stock.putLink(addr, l)
 	}
 	l, err := g.openSpare(ctx, addr, c)
@@ -257,7 +256,7 @@ func (g *Gateway) openSpare(ctx context.Context, addr string, c *credential) (*l
 	defer c.wipe()
 	dialling, cancel := context.WithTimeout(ctx, g.cfg.DialTimeout)
 	defer cancel()
-	conn, err := dial(dialling, addr)
+	conn, err := dial(dialling, addr, g.cfg.BackendTLS)
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func (g *Gateway) converse(ctx context.Context, s *session, version bolt.Version
 		switch how := t.run(ctx); how {
 		case endSignedOff:
 		case endPinned, endTorn, endLostTrack:
-			_ = s.client.SetLinger(0) // a reset, for it is not the end of anything; fails on a closed connection only
+			s.client.sever() // for it is not the end of anything
 			return how
 		default:
 			return how
@@ -133,7 +133,7 @@ func (t *talk) dismissed() ending {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.d.unit != unitNone || !quiet(t.s.client) {
+	if t.d.unit != unitNone || !t.in.quiet() {
 		return "" // it has begun another, or is about to
 	}
 	return endDismissed

@@ -143,7 +143,7 @@ func (v *verifier) open(ctx context.Context, addr string) (*link, error) {
 		l.bind(ctx)
 		return l, nil
 	}
-	return openLink(ctx, addr, v.cfg.Auth, v.cfg.DialTimeout)
+	return openLink(ctx, addr, &v.cfg)
 }
 
 // round asks once, and rests until it is time to ask again.
