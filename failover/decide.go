@@ -24,7 +24,7 @@ const patience = 5 * time.Second
 //	            |                                     |                       | Waiting, Blocked
 //	            | it answers                          |                       | Resume
 //	Stable      | gone, replaced, restarted, refuses, | heir                  | Failover
-//	            | or terminating and silent           | heir silent for 5 s   | Waiting
+//	            | stuck, or terminating and silent    | heir silent for 5 s   | Waiting
 //	            |                                     | not back              | Blocked
 //	            |                                     | back as MAIN, fit     | Readopt
 //	            |                                     | back as replica, fit  | Restore
@@ -37,7 +37,8 @@ const patience = 5 * time.Second
 //	            |                                     | another claims        | Blocked
 //	            |                                     | fit to be MAIN        | Restore
 //	            |                                     |                       | Waiting, Blocked
-//	            | silent, or not asked                |                       | Waiting
+//	            | silent, or not asked; or stuck, and |                       | Waiting
+//	            | its partner is silent too           |                       |
 //	            | wrong credentials                   |                       | Blocked
 //	            | answers main                        |                       | see partner
 func Decide(s memgraph.Snapshot) Plan {
@@ -94,6 +95,10 @@ func mainState(s memgraph.Snapshot) (mainCondition, string) {
 		return mainDead, fmt.Sprintf("MAIN %s is terminating and does not answer", m.Pod)
 	case p.Instance.Reach == memgraph.Denied:
 		return mainDenied, fmt.Sprintf("MAIN %s refuses our credentials: correct the Secret, nothing is wrong with MAIN", m.Pod)
+	case p.Stuck() && alone(s):
+		return mainUnclear, fmt.Sprintf("neither MAIN %s nor its partner %s answers: the controller may be cut off", m.Pod, s.Topology.Partner.Pod)
+	case p.Stuck():
+		return mainDead, fmt.Sprintf("MAIN %s is %s", m.Pod, p.Instance.Verdict)
 	case p.Instance.Reach != memgraph.Answered:
 		return mainUnclear, fmt.Sprintf("MAIN %s does not answer, and is not known to be dead", m.Pod)
 	case p.Instance.Role == memgraph.RoleReplica:
@@ -102,6 +107,13 @@ func mainState(s memgraph.Snapshot) (mainCondition, string) {
 		return mainLeaving, fmt.Sprintf("the pod of MAIN %s is terminating", m.Pod)
 	}
 	return mainWell, ""
+}
+
+// alone holds while the partner is silent as well: then it may be us who nobody
+// can hear.
+func alone(s memgraph.Snapshot) bool {
+	p, ok := s.Pod(s.Topology.Partner.Index)
+	return ok && !s.Topology.Partner.None() && p.Instance.Reach == memgraph.Silent
 }
 
 // replaceDead is the plan for a dead MAIN. Its return is second best while an

@@ -34,6 +34,7 @@ var conditions = []condition{
 	{"refusing", func(i int) edit { return reached(i, memgraph.Refused) }},
 	{"silent", func(i int) edit { return silent(i, time.Second) }},
 	{"silent for long", func(i int) edit { return silent(i, time.Minute) }},
+	{"stuck", func(i int) edit { return stuck(i, memgraph.Hung) }},
 	{"denying", func(i int) edit { return reached(i, memgraph.Denied) }},
 	{"restarted as MAIN", func(i int) edit { return both(restarted(i), role(i, memgraph.RoleMain)) }},
 	{"restarted as replica", restarted},
@@ -98,7 +99,7 @@ func TestEverySmallClusterIsDecidedSafely(t *testing.T) {
 	for _, size := range []int{2, 3} {
 		for name, s := range everyCluster(size) {
 			p := Decide(s)
-			err := errors.Join(safe(s, p), settles(s))
+			err := errors.Join(safe(s, p), settles(s), spares(s, p))
 			if err != nil {
 				t.Fatalf("%s: %v: %+v", name(), err, p)
 			}

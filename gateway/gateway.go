@@ -39,6 +39,7 @@ type Gateway struct {
 
 	rerunBudget *budget
 	stock       *stock
+	ear         ear
 	logins      chan struct{} // one for each under way on MAIN
 }
 

@@ -26,6 +26,7 @@ type leg struct {
 	runID   string // of the process, once it was asked
 	conn    *socket
 	in      *intake
+	ear     *ear           // nil until a session has the leg
 	running sync.WaitGroup // the goroutine
 	why     error          // it ended; valid once it has
 
@@ -66,7 +67,7 @@ func (l *leg) message() ([]byte, bolt.Tag, error) {
 		case l.in.full():
 			return nil, 0, bolt.ErrTooLarge
 		default:
-			if err := l.in.fill(); err != nil {
+			if err := l.fill(); err != nil {
 				return nil, 0, err
 			}
 		}
@@ -89,7 +90,7 @@ func (l *leg) shakeHands(v bolt.Version) error {
 		return err
 	}
 	for len(l.in.unread()) < 4 {
-		if err := l.in.fill(); err != nil {
+		if err := l.fill(); err != nil {
 			return err
 		}
 	}
@@ -186,7 +187,7 @@ func (t *talk) carryAll(l *leg) error {
 			err = t.deliverLarge(l)
 		default:
 			if err = t.delivered(l); err == nil {
-				err = l.in.fill()
+				err = l.fill()
 			}
 		}
 		if err != nil {
@@ -228,7 +229,7 @@ func (t *talk) deliverLarge(l *leg) error {
 		if ended {
 			break
 		}
-		if err := l.in.fill(); err != nil {
+		if err := l.fill(); err != nil {
 			return errTorn
 		}
 	}

@@ -52,6 +52,8 @@ type Instance struct {
 	// when attempts have ended so; the rest is from the last that was answered.
 	Reach        Reach
 	Asked, Since time.Time
+	// Verdict is what a row of probes came to; only MAIN and partner are probed.
+	Verdict Verdict
 	Identity
 	// Replicas are a MAIN's registrations, asked for at ReplicasAsked and told by
 	// ReplicasAt; the zero time means that they are not known.
@@ -84,6 +86,29 @@ const (
 	Silent   Reach = "silent"
 	Denied   Reach = "denied"
 )
+
+// Verdict is what a row of probes says of an instance.
+type Verdict string
+
+// Verdicts. Slow stands for answers that come late, or stay away while something
+// else shows that the process lives. A Hung one has its connections accepted and
+// answers none of them, an Unreachable one has not even that.
+const (
+	Unjudged    Verdict = ""
+	Alive       Verdict = "alive"
+	Slow        Verdict = "slow"
+	Hung        Verdict = "hung"
+	Refusing    Verdict = "refused"
+	Unreachable Verdict = "unreachable"
+	Locked      Verdict = "wrong credentials"
+)
+
+// Lost reports whether probes in a row found nothing that lives.
+func (v Verdict) Lost() bool { return v == Hung || v == Unreachable }
+
+// Stuck reports whether the instance is lost by the verdict of its probes, and did
+// not answer when it was asked over another connection either.
+func (p Pod) Stuck() bool { return p.Instance.Verdict.Lost() && p.Instance.Reach == Silent }
 
 // Pod returns the pod with the given ordinal.
 func (s Snapshot) Pod(index int) (Pod, bool) {
