@@ -21,7 +21,7 @@ func (c *Controller) pod(p *corev1.Pod) (pod memgraph.Pod, ok bool) {
 	pod = memgraph.Pod{
 		Name: p.Name, Index: index, UID: string(p.UID), IP: p.Status.PodIP,
 		// A pod's readiness gates may wait for us; its containers' do not.
-		Ready:       isTrue(p.Status.Conditions, corev1.ContainersReady),
+		Ready:       conditionOf(p, corev1.ContainersReady).Status == corev1.ConditionTrue,
 		Terminating: p.DeletionTimestamp != nil,
 	}
 	if p.Spec.Subdomain != "" {
@@ -36,11 +36,12 @@ func (c *Controller) pod(p *corev1.Pod) (pod memgraph.Pod, ok bool) {
 	return pod, true
 }
 
-func isTrue(conditions []corev1.PodCondition, kind corev1.PodConditionType) bool {
-	for _, c := range conditions {
+// conditionOf is the zero condition where the pod has none of that kind.
+func conditionOf(p *corev1.Pod, kind corev1.PodConditionType) corev1.PodCondition {
+	for _, c := range p.Status.Conditions {
 		if c.Type == kind {
-			return c.Status == corev1.ConditionTrue
+			return c
 		}
 	}
-	return false
+	return corev1.PodCondition{}
 }

@@ -3,6 +3,8 @@ package controller
 import (
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"memgraph-controller/memgraph"
 	"memgraph-controller/reconcile"
 )
@@ -49,6 +51,8 @@ type StatusPod struct {
 	Replication memgraph.ReplicaStatus `json:"replication,omitempty"`
 	Behind      int64                  `json:"behind,omitempty"`
 	BreakerOpen bool                   `json:"breakerOpen,omitempty"`
+	// Replicated is what the pod's readiness gate says.
+	Replicated bool `json:"replicated,omitempty"`
 }
 
 // Status tells what is known at the moment.
@@ -84,6 +88,9 @@ func (c *Controller) statusOf(p memgraph.Pod, r memgraph.Replica) StatusPod {
 		Reach: i.Reach, Role: i.Role, RunID: i.RunID, Vertices: i.Storage.Vertices, Diverged: i.Diverged,
 		Mode: r.Mode, Replication: r.Status, Behind: -r.Behind,
 		BreakerOpen: c.breakers.Open(reconcile.BreakerKey(p)),
+	}
+	if object, err := c.podLister.Get(p.Name); err == nil {
+		s.Replicated = conditionOf(object, ReplicatedCondition).Status == corev1.ConditionTrue
 	}
 	if i.Version.Known() {
 		s.Version = i.Version.String()

@@ -191,7 +191,7 @@ func (t *term) syncPod(ctx context.Context, name string) error {
 	if pod.UID == record.Main.UID {
 		t.spread(steps)
 	}
-	err := errors.Join(observed, t.carryOut(ctx, stepsOn(pod, record, steps)))
+	err := errors.Join(observed, t.carryOut(ctx, stepsOn(pod, record, steps)), t.effects.showReadiness(ctx, s, name))
 	if err != nil {
 		return err
 	}

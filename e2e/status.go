@@ -63,6 +63,9 @@ func incomplete(controllers []Status) error {
 		if !p.Ready || p.Terminating || p.Name != s.Record.Main && !follows(p) {
 			return fmt.Errorf("%s: ready %v, terminating %v, listed as %s %s, %d behind", p.Name, p.Ready, p.Terminating, p.Mode, p.Replication, p.Behind)
 		}
+		if !p.Replicated {
+			return fmt.Errorf("%s: its readiness gate is closed", p.Name)
+		}
 	}
 	return nil
 }

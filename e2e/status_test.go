@@ -17,9 +17,9 @@ func complete() []Status {
 	return []Status{
 		{Pod: "follower", Gateway: serving, Status: controller.Status{Record: r}},
 		{Pod: "leader", Gateway: serving, Status: controller.Status{Leading: true, Record: r, Pods: []controller.StatusPod{
-			{Name: "memgraph-0", Ready: true, Mode: memgraph.StrictSync, Replication: memgraph.StatusReady},
-			{Name: "memgraph-1", Ready: true},
-			{Name: "memgraph-2", Ready: true, Mode: memgraph.Async, Replication: memgraph.StatusReady},
+			{Name: "memgraph-0", Ready: true, Mode: memgraph.StrictSync, Replication: memgraph.StatusReady, Replicated: true},
+			{Name: "memgraph-1", Ready: true, Replicated: true},
+			{Name: "memgraph-2", Ready: true, Mode: memgraph.Async, Replication: memgraph.StatusReady, Replicated: true},
 		}}},
 	}
 }
@@ -40,6 +40,7 @@ func TestWholeMeansComplete(t *testing.T) {
 		{"pod not ready", func(s []Status) []Status { s[1].Pods[1].Ready = false; return s }, "memgraph-1: ready false, terminating false, listed as  , 0 behind"},
 		{"pod terminating", func(s []Status) []Status { s[1].Pods[1].Terminating = true; return s }, "memgraph-1: ready true, terminating true, listed as  , 0 behind"},
 		{"replica behind", func(s []Status) []Status { s[1].Pods[2].Behind = 3; return s }, "memgraph-2: ready true, terminating false, listed as async ready, 3 behind"},
+		{"gate closed", func(s []Status) []Status { s[1].Pods[1].Replicated = false; return s }, "memgraph-1: its readiness gate is closed"},
 		{"replica not listed", func(s []Status) []Status { s[1].Pods[2].Replication = ""; return s }, "memgraph-2: ready true, terminating false, listed as async , 0 behind"},
 	} {
 		t.Run(c.name, func(t *testing.T) { assert.EqualError(t, incomplete(c.spoil(complete())), c.want) })

@@ -244,6 +244,9 @@ func (i *Instance) NoteListed(r Replica, asked time.Time) {
 // behind by what is committed meanwhile, seconds at most.
 const nearAge = 5 * time.Second
 
+// NearLately reports whether MAIN said in the last seconds that p holds nearly all.
+func (s Snapshot) NearLately(p Pod) bool { return s.Now.Sub(p.Instance.NearAt) <= nearAge }
+
 // CatchesUp reports whether p, registered on main, is in step within milliseconds:
 // both hold nothing, or MAIN said lately that p holds nearly all, or has told us
 // nothing of it: a new leader takes it for a replica like most. One that lost its
@@ -256,7 +259,7 @@ func (s Snapshot) CatchesUp(main, p Pod) bool {
 	if p.Instance.Storage.Vertices == 0 {
 		return main.Instance.Storage.Vertices == 0
 	}
-	return p.Instance.ListedAt.IsZero() || s.Now.Sub(p.Instance.NearAt) <= nearAge
+	return p.Instance.ListedAt.IsZero() || s.NearLately(p)
 }
 
 // FirstMode is what p is to be registered with on main while it is not registered

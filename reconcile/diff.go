@@ -61,11 +61,8 @@ const listAge = 5 * time.Second
 //
 // Who is registered for the first time is so by the snapshot's FirstMode.
 func Diff(s memgraph.Snapshot) []Step {
-	main, ok := s.Main()
-	if !ok || s.Topology.Phase != memgraph.Stable || !main.Is(s.Topology.Main) || !main.Answers(memgraph.RoleMain) {
-		return nil
-	}
-	if main.Instance.ReplicasAt.IsZero() || s.Now.Sub(main.Instance.ReplicasAt) > listAge {
+	main, ok := settledMain(s)
+	if !ok {
 		return nil
 	}
 	d := differ{s: s, main: main}
@@ -76,6 +73,17 @@ func Diff(s memgraph.Snapshot) []Step {
 	}
 	d.orphans()
 	return d.steps
+}
+
+// settledMain is the recorded MAIN, if it answers as such, has listed its replicas
+// lately, and is not about to change.
+func settledMain(s memgraph.Snapshot) (memgraph.Pod, bool) {
+	main, ok := s.Main()
+	if !ok || s.Topology.Phase != memgraph.Stable || !main.Is(s.Topology.Main) || !main.Answers(memgraph.RoleMain) {
+		return memgraph.Pod{}, false
+	}
+	listed := main.Instance.ReplicasAt
+	return main, !listed.IsZero() && s.Now.Sub(listed) <= listAge
 }
 
 // differ collects the steps for one snapshot.
