@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 // connected any more; what is connected goes on. What is no Bolt that the gateway
 // knows is relayed as bytes.
 func (g *Gateway) carry(ctx context.Context, s *session) ending {
-	if how := s.sniff(g.cfg.HandshakeTimeout); how != "" {
+	if how := g.enter(ctx, s, g.cfg.HandshakeTimeout); how != "" {
 		return how
 	}
 	if v, ok := g.speaks(s.head); ok {
@@ -33,25 +32,11 @@ func (g *Gateway) carry(ctx context.Context, s *session) ending {
 }
 
 // turnAway is carry for a session that is one too many.
-func (g *Gateway) turnAway(_ context.Context, s *session) ending {
-	if how := s.sniff(refuseWithin); how != "" {
+func (g *Gateway) turnAway(ctx context.Context, s *session) ending {
+	if how := g.enter(ctx, s, refuseWithin); how != "" {
 		return how
 	}
 	return g.refuse(s, endOverloaded)
-}
-
-// sniff reads the first bytes of s; if there are none to carry, s ends.
-func (s *session) sniff(within time.Duration) ending {
-	s.head, s.why = sniff(s.client, within)
-	switch {
-	case errors.Is(s.why, errUnknownProtocol):
-		return endUnknown
-	case isTimeout(s.why):
-		return endSlow
-	case s.why != nil:
-		return endLeft
-	}
-	return ""
 }
 
 // pass waits until s may connect, and returns to what; else nil and the ending
@@ -224,6 +209,9 @@ func (g *Gateway) refusal(how ending) (bolt.Failure, bool) {
 		f.Code = codeOverloaded
 		f.Message = fmt.Sprintf("the gateway carries all the connections it may (%d, %d of them parked); nothing was begun",
 			g.cfg.MaxSessions, g.cfg.MaxParked)
+	case endPlain:
+		f.Code = codePlain
+		f.Message = "this address is for TLS: connect with bolt+s, or neo4j+s; nothing was begun"
 	case endDraining:
 		f.Code = codeDraining
 		f.Message = "the gateway is stopping; nothing was begun"

@@ -5,16 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"time"
 
 	"memgraph-controller/memgraph/bolt"
 )
-
-// errUnknownProtocol says that a client speaks nothing that Memgraph's port
-// understands.
-var errUnknownProtocol = errors.New("neither Bolt nor TLS nor a WebSocket")
 
 // refuseWithin is for a refusal as a whole, which takes a driver two round
 // trips; a client that needs longer is not waiting for one.
@@ -23,29 +18,6 @@ const refuseWithin = 2 * time.Second
 // maxHello bounds, in bytes, what is read of a refused client's login: drivers
 // send well below 1 KiB, and a token may be larger.
 const maxHello = 64 << 10
-
-// sniff reads a client's first bytes, which belong to its MAIN: a whole Bolt
-// handshake, or some of what opens TLS or a WebSocket.
-func sniff(client net.Conn, within time.Duration) ([]byte, error) {
-	if err := client.SetReadDeadline(time.Now().Add(within)); err != nil {
-		return nil, err
-	}
-	head := make([]byte, bolt.HandshakeSize)
-	n, err := io.ReadAtLeast(client, head, len(bolt.Magic))
-	if err != nil {
-		return nil, err
-	}
-	if isBolt(head) {
-		_, err = io.ReadFull(client, head[n:])
-		n = len(head)
-	} else if !opensTLS(head) && !bytes.HasPrefix(head, []byte("GET ")) {
-		err = errUnknownProtocol
-	}
-	if err != nil {
-		return nil, err
-	}
-	return head[:n], client.SetReadDeadline(time.Time{})
-}
 
 // opensTLS reports whether head begins with a record of type 22, as a ClientHello
 // does.

@@ -54,7 +54,7 @@ func (p *pair) try(node int, query string) (bolt.Result, error) {
 	p.t.Helper()
 	c := p.clients[node]
 	if c == nil {
-		conn, err := net.Dial("tcp", p.nodes[node].Addr())
+		conn, err := dial(p.t.Context(), p.nodes[node].Addr(), p.g.cfg.BackendTLS)
 		require.NoError(p.t, err)
 		p.t.Cleanup(func() { _ = conn.Close() })
 		require.NoError(p.t, conn.SetDeadline(time.Now().Add(time.Minute)))

@@ -82,6 +82,7 @@ type Config struct {
 	// Community every user may; "" is AdministrationAllowed.
 	Administration Administration
 
+	Door Door
 	Limits
 	Timeouts
 }
@@ -125,6 +126,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
 	if c.Lost == nil {
 		c.Lost = func(string, int64) {}
 	}
@@ -139,10 +143,7 @@ func (c Config) withDefaults() (Config, error) {
 	if !slices.Contains([]Administration{AdministrationAllowed, AdministrationDenied}, c.Administration) {
 		return c, fmt.Errorf("gateway config: Administration is %q: give allowed or denied", c.Administration)
 	}
-	if err := c.Limits.complete(); err != nil {
-		return c, err
-	}
-	return c, c.Timeouts.complete()
+	return c, errors.Join(c.Door.complete(), c.Limits.complete(), c.Timeouts.complete())
 }
 
 // complete fills in what is zero.

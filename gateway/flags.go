@@ -14,8 +14,17 @@ func (c *Config) AddFlags(f *flag.FlagSet) {
 	f.StringVar(&c.Listen, "gateway-listen", ":7687", "host:port for Bolt clients")
 	f.StringVar((*string)(&c.Rerun), "gateway-rerun", string(RerunVerified), "transactions that a change of MAIN interrupts before their commit are run again: off, unseen (if the client saw no result) or verified (if the results are the same)")
 	f.StringVar((*string)(&c.Administration), "gateway-administration", string(AdministrationAllowed), "clients' statements about replication: allowed or denied")
+	c.Door.addFlags(f)
 	c.Limits.addFlags(f)
 	c.Timeouts.addFlags(f)
+}
+
+func (d *Door) addFlags(f *flag.FlagSet) {
+	f.StringVar(&d.CertFile, "gateway-tls-cert-file", "", "PEM file of the certificate to end clients' TLS with; taken anew when it changes")
+	f.StringVar(&d.KeyFile, "gateway-tls-key-file", "", "PEM file of its key")
+	f.StringVar(&d.ClientCAFile, "gateway-tls-client-ca-file", "", "PEM file of who signs the certificates that clients must have; none if empty")
+	f.StringVar((*string)(&d.TLS), "gateway-tls", string(TLSRequired), "clients without TLS, where there is a certificate: required refuses them, optional serves them too")
+	f.Var(&d.ProxyFrom, "gateway-proxy-protocol-from", "networks, with commas, of balancers whose connections begin with a PROXY header")
 }
 
 func (l *Limits) addFlags(f *flag.FlagSet) {
@@ -54,6 +63,7 @@ func (c Config) Validate() error {
 	if !slices.Contains([]Administration{AdministrationAllowed, AdministrationDenied}, c.Administration) {
 		wrong("gateway-administration", "unknown value %q; use allowed or denied", c.Administration)
 	}
+	c.Door.validate(wrong)
 	for _, f := range []struct {
 		flag     string
 		positive bool
@@ -73,6 +83,18 @@ func (c Config) Validate() error {
 		wrong("gateway-max-parked", "%d is more than --gateway-max-sessions, %d", c.MaxParked, c.MaxSessions)
 	}
 	return errors.Join(errs...)
+}
+
+func (d *Door) validate(wrong func(flag, format string, args ...any)) {
+	if !slices.Contains([]TLSMode{TLSRequired, TLSOptional}, d.TLS) {
+		wrong("gateway-tls", "unknown value %q; use required or optional", d.TLS)
+	}
+	if (d.CertFile == "") != (d.KeyFile == "") {
+		wrong("gateway-tls-cert-file", "it needs --gateway-tls-key-file, and the other way round")
+	}
+	if d.ClientCAFile != "" && d.CertFile == "" {
+		wrong("gateway-tls-client-ca-file", "clients show certificates in TLS only; give --gateway-tls-cert-file too")
+	}
 }
 
 // Listens returns what is wrong with a host:port to listen at.

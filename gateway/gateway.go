@@ -37,6 +37,7 @@ type Gateway struct {
 	draining atomic.Bool // no unit is begun any more
 	stopped  atomic.Bool // nor waited for
 
+	keyring     *keyring // nil where clients' TLS is not ended here
 	rerunBudget *budget
 	stock       *stock
 	ear         ear
@@ -48,6 +49,10 @@ type Gateway struct {
 // cannot be had, and where the metrics are registered already.
 func New(cfg Config) (*Gateway, error) {
 	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	ring, err := newKeyring(&cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +77,7 @@ func New(cfg Config) (*Gateway, error) {
 		sessions: sessions,
 		metrics:  m,
 
+		keyring:     ring,
 		rerunBudget: &budget{limit: int64(cfg.RerunTotal)},
 		stock:       stock,
 		logins:      make(chan struct{}, cfg.MaxLogins),
@@ -117,6 +123,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	controllers.Go(func() { g.verifier.run(control) })
 	controllers.Go(func() { g.sweep(control) })
 	controllers.Go(func() { g.restock(control) })
+	if g.keyring != nil {
+		controllers.Go(func() { g.keyring.watch(control) })
+	}
 
 	err := g.acceptAll(ctx)
 	g.drain()
@@ -178,7 +187,7 @@ func (g *Gateway) receive(ctx context.Context, client *net.TCPConn) {
 		defer func() { _ = s.client.Close() }()
 		how := lead(ctx, s)
 		g.metrics.end(how)
-		g.log.Debug("session ended", "session", s.id, "client", client.RemoteAddr(), "how", how, "err", s.why,
+		g.log.Debug("session ended", "session", s.id, "client", s.from, "how", how, "err", s.why,
 			"took_ms", time.Since(s.since).Milliseconds(), "to_main_bytes", s.toMain.Load(), "to_client_bytes", s.toClient.Load())
 	})
 }

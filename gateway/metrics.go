@@ -28,12 +28,15 @@ const (
 	endDrained   ending = "drained"    // it outlived the gateway's drain
 
 	// refused_total: by the gateway, before.
-	endNoMain     ending = "no_main"           // parked for as long as may be
-	endOverloaded ending = "overloaded"        // too many sessions, or too many parked
-	endDraining   ending = "draining"          // the gateway is stopping
-	endSlow       ending = "handshake_timeout" // no first bytes in time
-	endUnknown    ending = "unknown_protocol"
-	endSpurned    ending = "spurned" // MAIN hangs up on its login
+	endNoMain      ending = "no_main"           // parked for as long as may be
+	endOverloaded  ending = "overloaded"        // too many sessions, or too many parked
+	endDraining    ending = "draining"          // the gateway is stopping
+	endSlow        ending = "handshake_timeout" // no first bytes in time
+	endUnknown     ending = "unknown_protocol"
+	endProxyHeader ending = "proxy_header"  // malformed
+	endHandshake   ending = "tls_handshake" // failed
+	endPlain       ending = "plain"         // no TLS, where that is required
+	endSpurned     ending = "spurned"       // MAIN hangs up on its login
 )
 
 // unparked is how a session's parking ended.
@@ -93,9 +96,6 @@ type metrics struct {
 }
 
 func newMetrics(r prometheus.Registerer, sessions *registry) (*metrics, error) {
-	if r == nil {
-		r = prometheus.NewRegistry()
-	}
 	k := &maker{registerer: r}
 	m := &metrics{
 		accepted:     k.counter("accepted_total", "Client connections accepted.").WithLabelValues(),

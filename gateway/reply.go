@@ -19,6 +19,7 @@ const (
 	codeDraining       = "Memgraph.TransientError.Gateway.Draining"
 	codeMainChanged    = "Memgraph.TransientError.Gateway.MainChanged"
 	codeOutcomeUnknown = "Memgraph.DatabaseError.Gateway.OutcomeUnknown"
+	codePlain          = "Memgraph.ClientError.Gateway.EncryptionRequired"
 	codeDenied         = "Memgraph.ClientError.Gateway.AdministrationDenied"
 )
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ func (s sessionState) String() string {
 type session struct {
 	id     uint64
 	client *socket
+	from   net.Addr // the client's; of a balancer's connection, whose it forwards
 	since  time.Time
 	state  sessionState
 	head   []byte // read from the client, and not relayed yet
@@ -142,7 +144,7 @@ type registry struct {
 }
 
 func (r *registry) add(client *socket) *session {
-	s := &session{id: r.lastID.Add(1), client: client, since: time.Now()}
+	s := &session{id: r.lastID.Add(1), client: client, from: client.RemoteAddr(), since: time.Now()}
 	r.states[s.state].Add(1)
 	r.all.Store(s, nil)
 	return s
