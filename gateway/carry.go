@@ -39,8 +39,8 @@ func (g *Gateway) turnAway(ctx context.Context, s *session) ending {
 	return g.refuse(s, endOverloaded)
 }
 
-// pass waits until s may connect, and returns to what; else nil and the ending
-// that is left for s.
+// pass waits until s may connect, or need not pause any more, and returns to what;
+// else nil and the ending that is left for s.
 func (g *Gateway) pass(ctx context.Context, s *session, place *ticket, expires time.Time) (*incarnation, ending) {
 	if ctx.Err() != nil {
 		return nil, endDraining
@@ -61,6 +61,7 @@ var unparkedEndings = map[unparked]ending{
 	unparkedExpired: endNoMain,
 	unparkedGone:    endLeft,
 	unparkedDrained: endDraining,
+	unparkedLost:    "", // nothing yet
 }
 
 // park is pass for who has to wait.
@@ -78,10 +79,10 @@ func (g *Gateway) park(ctx context.Context, s *session, place *ticket, expires t
 	switch {
 	case left != nil:
 		how = unparkedGone
-		if main != nil {
+		if main != nil && place.connected == nil {
 			g.gate.leave()
-			main = nil
 		}
+		main = nil
 	case main != nil:
 		how = unparkedServed
 	}
@@ -103,8 +104,14 @@ func await(ctx context.Context, place *ticket, watch *vigil, expires time.Time) 
 		case <-ctx.Done():
 			return nil, unparkedDrained
 		case <-over:
-			if watch.err != nil {
+			switch {
+			case watch.err == nil:
+			case !isTimeout(watch.err):
 				return nil, unparkedGone
+			case ctx.Err() != nil: // or else its leg has woken the session
+				return nil, unparkedDrained
+			default:
+				return nil, unparkedLost
 			}
 		}
 	}

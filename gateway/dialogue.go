@@ -1,6 +1,10 @@
 package gateway
 
-import "memgraph-controller/memgraph/bolt"
+import (
+	"slices"
+
+	"memgraph-controller/memgraph/bolt"
+)
 
 // ask is a request by what it can do to a unit.
 type ask byte
@@ -51,6 +55,7 @@ type dialogue struct {
 	closing bool      // its end was asked for: what follows belongs to another
 	over    bool      // the unit has ended; a RESET may still be due
 	text    statement // of the last RUN
+	recalls int       // how often it was to be sent anew
 
 	asked  []ask // in their order, the first answered ones included
 	head   int   // of asked, answered
@@ -62,13 +67,15 @@ type dialogue struct {
 func (d *dialogue) ask(a ask, s statement) {
 	switch a {
 	case askRun:
-		d.text = s
+		if d.text = s; s == stmtBegin {
+			a = askBegin
+		}
 	case askPull:
 		a = d.pulls()
 	}
 	if d.unit == unitNone {
 		d.unit = unitAuto
-		if a == askBegin || a == askRun && s == stmtBegin {
+		if a == askBegin {
 			d.unit = unitTransaction
 		}
 	}
@@ -151,6 +158,24 @@ func (d *dialogue) succeed(a ask, more bool) {
 // clear forgets the unit.
 func (d *dialogue) clear() {
 	*d = dialogue{asked: d.asked[:0]}
+}
+
+// waits reports whether what is unsent must wait while clients are held: it begins
+// a unit, or may have one take effect. It is sent as a whole or not at all.
+//
+//	unit         RESET, ROLLBACK   BEGIN, COMMIT   anything else
+//	auto         sent              -               waits
+//	transaction  sent              waits           sent
+func (d *dialogue) waits() bool {
+	return slices.ContainsFunc(d.asked[len(d.asked)-d.unsent:], func(a ask) bool {
+		switch a {
+		case askReset, askRollback:
+			return false
+		case askBegin, askCommit:
+			return true
+		}
+		return d.unit == unitAuto
+	})
 }
 
 // recall says that nothing is on its way any more: the connection is gone, and

@@ -3,8 +3,9 @@
 //
 // It is told where clients belong by Serve, from several sources that may lag and
 // repeat, and believes none of them before the named process has answered for
-// itself. A Bolt client keeps its connection when MAIN changes; what is no Bolt
-// that the gateway knows is relayed as bytes. Invariants that the tests refer to:
+// itself; by Expect, that they are held until Serve. A Bolt client keeps its
+// connection when MAIN changes; what is no Bolt that the gateway knows is relayed
+// as bytes. Invariants that the tests refer to:
 //
 //  1. Client bytes go only to a process that answered "main", with the wanted
 //     run_id, in the highest generation seen.
@@ -16,6 +17,7 @@
 //  6. Whoever is told to try again may: nothing of that took effect, nor will.
 //  7. When Run has returned, no goroutine and no connection is left.
 //  8. Each request gets one summary, and no unit takes effect twice by our doing.
+//  9. While Bolt clients are held, nothing is sent that could take effect.
 //
 // It does not choose a MAIN or read the record.
 package gateway

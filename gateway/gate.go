@@ -31,18 +31,33 @@ type incarnation struct {
 	generation  int64
 }
 
+// concerns reports whether t is about the process that other is about.
+func (t *target) concerns(other *target) bool {
+	return t.generation == other.generation && t.addr == other.addr && (t.runID == "" || t.runID == other.runID)
+}
+
+// hold is a time for which clients are kept from all that could take effect,
+// while MAIN may answer. It is immutable.
+type hold struct {
+	generation int64
+	began      time.Time // in whatever generation
+}
+
 // gate decides who may pass to which process, and keeps those who wait in the
 // order of their arrival. It does no I/O, and none of its methods waits.
 //
-//	event                                       newcomers   relays
-//	a higher statement (order)                  wait        are cut
-//	the same process is named (order)           as before   live on
-//	target answers as MAIN (confirm)            pass        live on
-//	another process answers as it (confirm)     pass        are cut
-//	target does not answer (shut)               wait        live on
-//	target answers as something else (dismiss)  wait        are cut
+//	event                                       newcomers       relays   their units
+//	a higher statement (order)                  wait            are cut  move
+//	the same process is named (order)           as before       live on  as before
+//	target is to be held (order)                wait            live on  wait
+//	target is not to be held any more (order)   pass, if open   live on  go on
+//	target answers as MAIN (confirm)            pass, unless    live on  as before
+//	another process answers as it (confirm)       they are held are cut  move
+//	target does not answer (shut)               wait            live on  as before
+//	target answers as something else (dismiss)  wait            are cut  move
 type gate struct {
 	main  atomic.Pointer[incarnation] // whose relays may live; nil: nobody's
+	hold  atomic.Pointer[hold]        // nil while clients are not held
 	stale chan struct{}               // capacity 1: main has changed
 
 	maxWaiting, maxAttaching int
@@ -50,10 +65,12 @@ type gate struct {
 	mu         sync.Mutex
 	target     *target
 	open       bool      // main answers now; then main is not nil
-	since      time.Time // when open or target last changed
+	passable   bool      // it is open, and clients are not held
+	since      time.Time // when passable or target last changed
 	verifiedAt time.Time // main's last answer; zero if target had none yet
 	trouble    error     // why the gate is not open, if that is known
-	waiting    list.List // of *ticket
+	waiting    list.List // of *ticket, to be connected
+	paused     list.List // of *ticket, connected already
 	attaching  int       // admitted, and not yet back from it
 }
 
@@ -69,8 +86,10 @@ func newGate(maxWaiting, maxAttaching int) *gate {
 
 func (g *gate) stateLocked() State {
 	switch {
-	case g.open:
+	case g.passable:
 		return Serving
+	case g.open:
+		return Holding
 	case g.target.addr != "":
 		return Verifying
 	}
@@ -78,20 +97,56 @@ func (g *gate) stateLocked() State {
 }
 
 // order makes t the target if it outranks the present one. The verified MAIN
-// stays only where t merely names the process that it already is.
-func (g *gate) order(t *target) bool {
+// stays only where t merely names the process that it already is. Clients are
+// held, or not any more, if t is the target then or is about the same process. It
+// returns for how long newcomers could not pass, if they can now, and for how long
+// clients were held, if they are not any more.
+func (g *gate) order(t *target, held bool) (shut, heldFor time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !t.outranks(g.target) {
-		return false
+	switch {
+	case t.outranks(g.target):
+		t.replaced = make(chan struct{})
+		close(g.target.replaced)
+		g.target, g.since = t, time.Now()
+		if m := g.main.Load(); m == nil || *m != (incarnation{t.addr, t.runID, t.generation}) {
+			g.dismissLocked(nil)
+		}
+	case !t.concerns(g.target):
+		return 0, 0
 	}
-	t.replaced = make(chan struct{})
-	close(g.target.replaced)
-	g.target, g.since = t, time.Now()
-	if m := g.main.Load(); m == nil || *m != (incarnation{t.addr, t.runID, t.generation}) {
-		g.dismissLocked(nil)
+	heldFor = g.holdLocked(held)
+	return g.turnLocked(), heldFor
+}
+
+// holdLocked begins or ends a hold, and returns how long it was in the latter case.
+// One that goes on in another generation is the same to clients.
+func (g *gate) holdLocked(held bool) (lasted time.Duration) {
+	was, now := g.hold.Load(), time.Now()
+	switch {
+	case !held && was != nil:
+		g.hold.Store(nil)
+		return now.Sub(was.began)
+	case held && was == nil:
+		g.hold.Store(&hold{g.target.generation, now})
+	case held && was.generation != g.target.generation:
+		g.hold.Store(&hold{g.target.generation, was.began})
 	}
-	return true
+	return 0
+}
+
+// turnLocked follows a change: it lets pass who may now. It returns for how long
+// newcomers could not, if they just became able to.
+func (g *gate) turnLocked() (shut time.Duration) {
+	if passable := g.open && g.hold.Load() == nil; passable != g.passable {
+		now := time.Now()
+		if passable {
+			shut = now.Sub(g.since)
+		}
+		g.passable, g.since = passable, now
+	}
+	g.admitLocked()
+	return shut
 }
 
 // current is the target to verify.
@@ -102,26 +157,19 @@ func (g *gate) current() *target {
 }
 
 // confirm says that t's process, known by runID, has just answered as MAIN. It
-// returns for how long the gate had been shut, 0 if it was open.
+// returns for how long newcomers could not pass, if they can now.
 func (g *gate) confirm(t *target, runID string) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.target != t {
 		return 0
 	}
-	now := time.Now()
 	if m := (incarnation{t.addr, runID, t.generation}); g.main.Load() == nil || *g.main.Load() != m {
 		g.dismissLocked(nil)
 		g.main.Store(&m)
 	}
-	g.verifiedAt, g.trouble = now, nil
-	if g.open {
-		return 0
-	}
-	shut := now.Sub(g.since)
-	g.open, g.since = true, now
-	g.admitLocked()
-	return shut
+	g.verifiedAt, g.trouble, g.open = time.Now(), nil, true
+	return g.turnLocked()
 }
 
 // shut closes the gate of a generation until its MAIN is confirmed again, for
@@ -134,15 +182,9 @@ func (g *gate) shut(generation int64, why error) bool {
 		return false
 	}
 	was := g.open
-	g.shutLocked(why)
+	g.open, g.trouble = false, why
+	g.turnLocked()
 	return was
-}
-
-func (g *gate) shutLocked(why error) {
-	g.trouble = why
-	if g.open {
-		g.open, g.since = false, time.Now()
-	}
 }
 
 // dismiss says that what answers at t's address is not the MAIN that t means:
@@ -155,12 +197,12 @@ func (g *gate) dismiss(t *target, why error) bool {
 	}
 	was := g.open
 	g.dismissLocked(why)
+	g.turnLocked()
 	return was
 }
 
 func (g *gate) dismissLocked(why error) {
-	g.shutLocked(why)
-	g.verifiedAt = time.Time{}
+	g.open, g.trouble, g.verifiedAt = false, why, time.Time{}
 	if g.main.Swap(nil) == nil {
 		return
 	}
@@ -170,7 +212,7 @@ func (g *gate) dismissLocked(why error) {
 	}
 }
 
-// shutFor is how long the gate has been shut, or its target been waited for.
+// shutFor is how long newcomers have not passed, or the target been waited for.
 func (g *gate) shutFor() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()

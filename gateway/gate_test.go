@@ -38,7 +38,7 @@ func TestAHigherStatementWins(t *testing.T) {
 func gateWith(maxWaiting, maxAttaching int) (*gate, *target) {
 	g := newGate(maxWaiting, maxAttaching)
 	t := &target{pod: "memgraph-0", addr: "a", generation: 1}
-	g.order(t)
+	g.order(t, false)
 	return g, t
 }
 
@@ -95,14 +95,14 @@ func TestWhichRelaysSurvive(t *testing.T) {
 	}{
 		"the gate is shut":                      {func(g *gate, _ *target) { g.shut(1, errSilent) }, true},
 		"the same process is confirmed":         {func(g *gate, to *target) { g.confirm(to, "x") }, true},
-		"the process is named":                  {func(g *gate, to *target) { g.order(&target{addr: "a", runID: "x", generation: 1}) }, true},
-		"another process is named":              {func(g *gate, to *target) { g.order(&target{addr: "a", runID: "y", generation: 1}) }, false},
+		"the process is named":                  {func(g *gate, to *target) { g.order(&target{addr: "a", runID: "x", generation: 1}, false) }, true},
+		"another process is named":              {func(g *gate, to *target) { g.order(&target{addr: "a", runID: "y", generation: 1}, false) }, false},
 		"another process answers":               {func(g *gate, to *target) { g.confirm(to, "y") }, false},
 		"it is not MAIN any more":               {func(g *gate, to *target) { g.dismiss(to, errNotMain) }, false},
-		"parked":                                {func(g *gate, _ *target) { g.order(&target{generation: 2}) }, false},
-		"the same process in a new generation":  {func(g *gate, _ *target) { g.order(&target{addr: "a", runID: "x", generation: 2}) }, false},
+		"parked":                                {func(g *gate, _ *target) { g.order(&target{generation: 2}, false) }, false},
+		"the same process in a new generation":  {func(g *gate, _ *target) { g.order(&target{addr: "a", runID: "x", generation: 2}, false) }, false},
 		"an answer from a former target's link": {func(g *gate, _ *target) { g.dismiss(&target{addr: "a", generation: 1}, errNotMain) }, true},
-		"word of a lower generation":            {func(g *gate, _ *target) { g.order(&target{generation: 0}) }, true},
+		"word of a lower generation":            {func(g *gate, _ *target) { g.order(&target{generation: 0}, false) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, to := gateWith(1, 1)
@@ -133,7 +133,7 @@ func TestTheOrderOfArrivalDoesNotMatter(t *testing.T) {
 		g := newGate(1, 1)
 		for highest := int64(0); len(statements) > 0; statements = statements[1:] {
 			s := statements[0]
-			g.order(&s)
+			g.order(&s, false)
 			highest = max(highest, s.generation)
 			require.Equal(t, highest, g.current().generation)
 		}

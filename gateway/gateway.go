@@ -90,16 +90,36 @@ func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 // Serve lets clients through to the process runID of pod at addr once that has
 // answered as MAIN itself. Until then new connections are held, and those to
 // another process are cut. An empty runID means any process there. It is a no-op
-// for a generation lower than the highest seen, and in the same one unless it
-// adds the runID. It does not wait.
+// for a generation lower than the highest seen, and in the same one for another
+// process, unless it adds the runID. It does not wait.
 func (g *Gateway) Serve(pod, addr, runID string, generation int64) {
-	g.gate.order(&target{pod: pod, addr: addr, runID: runID, generation: generation})
+	g.order(&target{pod: pod, addr: addr, runID: runID, generation: generation}, false)
+}
+
+// Expect is Serve for a process that must not take effect yet: it is verified,
+// and clients are held until Serve names it in the same generation, which then
+// takes no question more. Whoever is connected to it already goes on but for what
+// could commit; what is relayed as bytes is not held. In one generation the last of
+// Expect and Serve counts.
+func (g *Gateway) Expect(pod, addr, runID string, generation int64) {
+	g.order(&target{pod: pod, addr: addr, runID: runID, generation: generation}, true)
+}
+
+func (g *Gateway) order(t *target, held bool) {
+	shut, heldFor := g.gate.order(t, held)
+	if heldFor > 0 {
+		g.metrics.held.Observe(heldFor.Seconds())
+	}
+	if shut > 0 {
+		g.verifier.opened(t, shut)
+	}
 }
 
 // Prepare keeps connections to addr logged in as active clients are, since its
 // process is expected to be MAIN next: clients that move there do not queue for
-// its login lock. An empty addr keeps none. It does not wait.
-func (g *Gateway) Prepare(addr string) { g.stock.prepare(addr) }
+// its login lock. An empty addr keeps none. What was prepared for the MAIN named
+// last is left to the clients that it is about to get. It does not wait.
+func (g *Gateway) Prepare(addr string) { g.stock.prepare(addr, g.gate.current().addr) }
 
 // Status is the gateway's state now.
 func (g *Gateway) Status() Status {

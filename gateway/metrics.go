@@ -48,6 +48,7 @@ const (
 	unparkedExpired unparked = "expired"
 	unparkedGone    unparked = "gone"    // the client left
 	unparkedDrained unparked = "drained" // the gateway is stopping
+	unparkedLost    unparked = "lost"    // the connection that it had to MAIN
 )
 
 // verdict is what one question for the target's role came to.
@@ -86,13 +87,13 @@ var switchBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1,
 // metrics obey: accepted = sessions + closed + cut + refused.
 type metrics struct {
 	accepted, acceptErrors, parked, dialErrors prometheus.Counter
-	refusals                                   prometheus.Counter
+	refusals, paused                           prometheus.Counter
 	answered, reruns                           *prometheus.CounterVec
 	closed, cut, refused                       *prometheus.CounterVec
 	verified                                   *prometheus.CounterVec
 	moved                                      map[direction]prometheus.Counter
 	unparked                                   *prometheus.HistogramVec
-	switched                                   prometheus.Observer
+	switched, held                             prometheus.Observer
 }
 
 func newMetrics(r prometheus.Registerer, sessions *registry) (*metrics, error) {
@@ -101,6 +102,7 @@ func newMetrics(r prometheus.Registerer, sessions *registry) (*metrics, error) {
 		accepted:     k.counter("accepted_total", "Client connections accepted.").WithLabelValues(),
 		parked:       k.counter("parked_total", "Times that a session had to wait for a MAIN.").WithLabelValues(),
 		dialErrors:   k.counter("dial_errors_total", "Failed connections to the verified MAIN.").WithLabelValues(),
+		paused:       k.counter("held_units_total", "Units of connected sessions that were parked while clients were held.").WithLabelValues(),
 		acceptErrors: k.counter("accept_errors_total", "Failures to accept a client connection.").WithLabelValues(),
 		refusals:     k.counter("not_main_total", "Answers of the verified MAIN that it is none, kept from clients.").WithLabelValues(),
 		answered:     k.counter("answered_total", "Units that the gateway answered in MAIN's stead.", "code"),
@@ -111,7 +113,8 @@ func newMetrics(r prometheus.Registerer, sessions *registry) (*metrics, error) {
 		verified:     k.counter("verify_total", "Questions for the target's role, by what they came to.", "result"),
 		moved:        map[direction]prometheus.Counter{},
 		unparked:     k.histogram("parked_seconds", "Time parked, by how it ended.", prometheus.DefBuckets, "outcome"),
-		switched:     k.histogram("switch_seconds", "From the word of a MAIN, or from losing it, to serving it.", switchBuckets).WithLabelValues(),
+		switched:     k.histogram("switch_seconds", "From the word of a MAIN, from losing or from holding it, to serving it.", switchBuckets).WithLabelValues(),
+		held:         k.histogram("held_seconds", "For how long clients were held from a MAIN that was to be protected first.", switchBuckets).WithLabelValues(),
 	}
 	bytes := k.counter("bytes_total", "Bytes carried; of relays, counted after a MiB or at the end.", "direction")
 	for _, to := range []direction{toMain, toClient} {

@@ -23,8 +23,9 @@ const (
 	RerunVerified Rerun = "verified"
 )
 
-// maxRefusals is how many MAINs in a row may answer a unit that they are none,
-// each after it had answered the opposite: then it is the unit's own doing.
+// maxRefusals is how many MAINs in a row may answer a unit that they are none, each
+// after it had answered the opposite, or hang up on it: then it is the unit's own
+// doing, as Memgraph hangs up on requests out of turn. Each may cost a login.
 const maxRefusals = 5
 
 // start has the leg's answers carried to the client by a goroutine of its own.
@@ -112,6 +113,9 @@ func (t *talk) recall() bool {
 	case t.d.due() > 0 && (t.d.first() == askReset || t.d.first() == askRollback):
 		return false
 	}
+	if t.d.recalls++; t.d.recalls > maxRefusals {
+		return false
+	}
 	t.d.recall()
 	return true
 }
@@ -152,10 +156,27 @@ func (t *talk) stand(p proxy) ending {
 // Why a rerun came to nothing.
 var errDiffers = errors.New("it answers differently from the MAIN before")
 
+// pause parks what is due until clients are not held any more. Its leg is kept,
+// unless that has waited for too long.
+func (t *talk) pause(ctx context.Context, expires time.Time) ending {
+	t.g.metrics.paused.Inc()
+	main, how := t.g.pass(ctx, t.s, newPause(t.leg.main), expires)
+	t.in.push(t.s.head)
+	t.s.head = nil
+	t.g.sessions.move(t.s, stateRelaying)
+	switch {
+	case main != nil, how == "":
+		return ""
+	case how == endLeft:
+		return how
+	}
+	t.hold(t.leg)
+	return t.settle()
+}
+
 // resume opens a leg, and brings the unit on it to where the client has seen it.
 // What is due is sent by its caller.
-func (t *talk) resume(ctx context.Context) ending {
-	expires := time.Now().Add(t.g.cfg.HoldTimeout)
+func (t *talk) resume(ctx context.Context, expires time.Time) ending {
 	for refusals := 0; refusals < maxRefusals; {
 		answer, tag, how := t.attach(ctx, expires)
 		switch {

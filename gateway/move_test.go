@@ -272,3 +272,19 @@ func TestIdleClientsAreMovedWhenTheyHaveSomethingToDo(t *testing.T) {
 	}
 	assert.Equal(t, sessions+2, s.next.open())
 }
+
+// A request that it does not know, at which Memgraph hangs up, is not tried for ever: each
+// time may cost MAIN a login, which everybody else waits for.
+func TestARequestThatMainHangsUpOnIsGivenUp(t *testing.T) {
+	s := startSuccession(t, nil)
+	require.Nil(t, s.c.fly(flight{begin}))
+	unknown := []byte{0, 2, 0xB0, 0x55, 0, 0}
+	_, err := s.c.conn.Write(unknown)
+	require.NoError(t, err)
+	failure, isFailure := s.c.receive().(bolt.Failure)
+	require.True(t, isFailure)
+	assert.Equal(t, codeMainChanged, failure.Code)
+	assert.Equal(t, 1+maxRefusals, s.old.count(), "times that the transaction was begun")
+	require.Nil(t, s.c.fly(flight{bolt.Reset{}}))
+	assert.Nil(t, s.c.fly(run("R")), "the session goes on to work")
+}

@@ -12,6 +12,7 @@ type State string
 const (
 	Parked    State = "parked"    // holds it: there is no target
 	Verifying State = "verifying" // holds it: the target has not answered as MAIN
+	Holding   State = "holding"   // holds it: MAIN has answered, but is not to be used yet
 	Serving   State = "serving"   // connects it to MAIN
 	Draining  State = "draining"  // refuses it: the gateway is stopping
 )
@@ -19,12 +20,13 @@ const (
 // Status is a gateway at one moment, copied.
 type Status struct {
 	State      State     `json:"state"`
-	Since      time.Time `json:"since"` // of the state or of its target
+	Since      time.Time `json:"since"` // it serves, or does not, or has this target
 	Generation int64     `json:"generation"`
 	Pod        string    `json:"pod,omitempty"`
 	Addr       string    `json:"addr,omitempty"`
 	RunID      string    `json:"runID,omitempty"`     // of the verified process, else the wanted one
 	VerifiedAt time.Time `json:"verifiedAt,omitzero"` // zero: not in this generation
+	HeldSince  time.Time `json:"heldSince,omitzero"`  // zero: clients are not held by Expect
 	Trouble    string    `json:"trouble,omitempty"`   // why the target is not being served
 	Sessions   int64     `json:"sessions"`            // of clients, in whatever state
 	Relaying   int64     `json:"relaying"`            // of them, connected to MAIN
@@ -42,6 +44,9 @@ func (g *gate) status() Status {
 	if m := g.main.Load(); m != nil {
 		s.RunID = m.runID
 	}
+	if h := g.hold.Load(); h != nil {
+		s.HeldSince = h.began
+	}
 	if g.trouble != nil {
 		s.Trouble = g.trouble.Error()
 	}
@@ -52,6 +57,9 @@ func (g *gate) status() Status {
 func (s Status) awaited() string {
 	if s.Addr == "" {
 		return fmt.Sprintf("a MAIN to be named (generation %d)", s.Generation)
+	}
+	if s.State == Holding {
+		return fmt.Sprintf("the word to use %s at %s (generation %d)", s.Pod, s.Addr, s.Generation)
 	}
 	why := ""
 	if s.Trouble != "" {

@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +20,10 @@ const (
 	activeWithin = time.Minute
 	// restockEvery is between two looks at what is missing, or has broken.
 	restockEvery = time.Second
+	// leftFor is how long connections to the new MAIN are left to its clients after
+	// the next process is named, which may be at the same moment. A crowd of 64
+	// takes them within 0.1 s.
+	leftFor = 5 * time.Second
 )
 
 // credential is a login that sessions share.
@@ -41,6 +46,7 @@ type stock struct {
 
 	mu          sync.Mutex
 	addr        string
+	left        time.Time // when legs to elsewhere are given up
 	credentials map[[sha256.Size]byte]*credential
 	link        *link // the verifier's
 	legs        int
@@ -77,30 +83,35 @@ func (s *stock) release(c *credential) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.sessions--; c.sessions == 0 {
-		s.emptyLocked(c)
+		s.keepLocked(c, func(*leg) bool { return false })
 		c.wipe()
 		delete(s.credentials, c.key)
 	}
 }
 
-func (s *stock) emptyLocked(c *credential) {
-	for _, l := range c.legs {
+// keepLocked closes all of c's legs but those that are wanted.
+func (s *stock) keepLocked(c *credential, wanted func(*leg) bool) {
+	c.legs = slices.DeleteFunc(c.legs, func(l *leg) bool {
+		if wanted(l) {
+			return false
+		}
 		l.close()
-	}
-	s.legs -= len(c.legs)
-	c.legs = nil
+		s.legs--
+		return true
+	})
 }
 
-// prepare has the stock kept at addr; nowhere if it is empty.
-func (s *stock) prepare(addr string) {
+// prepare has the stock kept at addr; nowhere if it is empty. What is connected to
+// main is left to the clients that are about to move there, for leftFor.
+func (s *stock) prepare(addr, main string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.addr == addr {
 		return
 	}
-	s.addr = addr
+	s.addr, s.left = addr, time.Now().Add(leftFor)
 	for _, c := range s.credentials {
-		s.emptyLocked(c)
+		s.keepLocked(c, func(l *leg) bool { return l.main.addr == main })
 	}
 	if s.link != nil {
 		s.link.close()
@@ -113,23 +124,27 @@ func (s *stock) prepare(addr string) {
 }
 
 // take returns a leg to main that is logged in as c, nil if there is none.
-func (s *stock) take(c *credential, main *incarnation) *leg {
+func (s *stock) take(c *credential, main *incarnation) (found *leg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c == nil || s.addr != main.addr {
+	if c == nil {
 		return nil
 	}
-	for len(c.legs) > 0 {
-		l := c.legs[len(c.legs)-1]
-		c.legs = c.legs[:len(c.legs)-1]
-		s.legs--
-		if l.runID == main.runID && quiet(l.conn) {
-			l.main = main
-			return l
+	c.legs = slices.DeleteFunc(c.legs, func(l *leg) bool {
+		if found != nil || l.main.addr != main.addr {
+			return false
 		}
-		l.close()
+		if s.legs--; l.runID == main.runID && quiet(l.conn) {
+			found = l
+		} else {
+			l.close()
+		}
+		return true
+	})
+	if found != nil {
+		found.main = main
 	}
-	return nil
+	return found
 }
 
 // takeLink returns the link to addr, nil if there is none.
@@ -163,7 +178,7 @@ func quiet(c *socket) bool {
 // restock keeps the stock as large as the clients' activity asks for, until ctx
 // ends.
 func (g *Gateway) restock(ctx context.Context) {
-	defer g.stock.prepare("")
+	defer g.stock.prepare("", "")
 	ticker := time.NewTicker(restockEvery)
 	defer ticker.Stop()
 	for {
@@ -211,16 +226,21 @@ func (g *Gateway) active() map[*credential]int {
 func (s *stock) missing(wanted map[*credential]int) (addr string, c *credential, link bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sweepLocked()
 	if s.addr == "" {
 		return "", nil, false
 	}
-	s.sweepLocked()
 	if s.link == nil {
 		return s.addr, nil, true
 	}
 	most := 0
 	for candidate, want := range wanted {
-		lack := want - len(candidate.legs)
+		lack := want
+		for _, l := range candidate.legs {
+			if l.main.addr == s.addr {
+				lack--
+			}
+		}
 		if lack > most && candidate.sessions > 0 && s.legs < s.limit {
 			most, c = lack, candidate
 		}
@@ -231,23 +251,15 @@ func (s *stock) missing(wanted map[*credential]int) (addr string, c *credential,
 	return s.addr, &credential{version: c.version, key: c.key, login: login{bytes.Clone(c.hello), bytes.Clone(c.logon)}}, false
 }
 
-// sweepLocked drops what has broken.
+// sweepLocked drops what has broken, or was left long enough.
 func (s *stock) sweepLocked() {
 	if s.link != nil && !quiet(s.link.conn) {
 		s.link.close()
 		s.link = nil
 	}
+	left := time.Now().Before(s.left)
 	for _, c := range s.credentials {
-		kept := c.legs[:0]
-		for _, l := range c.legs {
-			if quiet(l.conn) {
-				kept = append(kept, l)
-			} else {
-				l.close()
-			}
-		}
-		s.legs -= len(c.legs) - len(kept)
-		c.legs = kept
+		s.keepLocked(c, func(l *leg) bool { return (left || l.main.addr == s.addr) && quiet(l.conn) })
 	}
 }
 

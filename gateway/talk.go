@@ -299,21 +299,34 @@ func (t *talk) pour(ctx context.Context) ending {
 	if t.leg == nil {
 		return t.forward(ctx)
 	}
-	if !t.flush() && t.journal.broken {
+	switch err := t.flush(); {
+	case errors.Is(err, errHeld):
+		return t.forward(ctx)
+	case err != nil && t.journal.broken:
 		t.journal.discard()
 	}
 	return ""
 }
 
-// forward sends what is due, over a leg that may have to be opened first.
+// forward sends what is due, over a leg that may have to be opened first. It may
+// have to wait for that, or for the end of a hold.
 func (t *talk) forward(ctx context.Context) ending {
-	for t.hasDue() {
+	for expires := (time.Time{}); t.hasDue(); {
+		var err error
+		if t.leg != nil {
+			if err = t.flush(); err == nil {
+				return ""
+			}
+		}
+		if expires.IsZero() {
+			expires = time.Now().Add(t.g.cfg.HoldTimeout)
+		}
 		var how ending
 		switch {
 		case t.leg == nil:
-			how = t.resume(ctx)
-		case t.flush():
-			return ""
+			how = t.resume(ctx, expires)
+		case errors.Is(err, errHeld):
+			how = t.pause(ctx, expires)
 		default:
 			how = t.settle()
 		}
@@ -331,34 +344,51 @@ func (t *talk) hasDue() bool {
 	return t.d.unsent > 0 || t.leg != nil && len(t.journal.unsent()) > 0
 }
 
-// flush sends what is due on the leg. Where that takes no more, it returns false
-// and has the leg end. What was not sent at all counts as not asked yet.
-func (t *talk) flush() bool {
+// errHeld says that what is due must not be sent before the end of a hold.
+var errHeld = errors.New("clients are held")
+
+// flush sends what is due on the leg. Where that takes no more, it has the leg end.
+// What was not sent at all counts as not asked yet.
+func (t *talk) flush() error {
 	l := t.leg
-	t.mu.Lock()
-	open := !l.held && !l.ended && l.main == t.g.gate.main.Load()
-	unsent := t.d.unsent
-	if open {
-		t.d.unsent = 0
+	unsent, err := t.dispatch(l)
+	if errors.Is(err, errHeld) {
+		return err
 	}
-	t.mu.Unlock()
-	n, err := 0, errReplaced
-	if open {
+	if err == nil {
+		var n int
 		n, err = l.conn.Write(t.journal.unsent())
 		t.journal.sending(n)
 		t.s.count(t.g.metrics, toMain, int64(n))
+		t.begun = t.begun || n > 0
+		if err != nil && n == 0 {
+			t.mu.Lock()
+			t.d.unsent = unsent
+			t.mu.Unlock()
+		}
 	}
-	t.begun = t.begun || n > 0
-	if err == nil {
-		return true
+	if err != nil {
+		t.hold(l)
 	}
-	if open && n == 0 {
-		t.mu.Lock()
-		t.d.unsent = unsent
-		t.mu.Unlock()
+	return err
+}
+
+// dispatch counts what is due as under way on l, if it may be sent. What could
+// take effect is counted in the same critical section in which nobody was held:
+// see Gateway.Quiet. The hold is looked at before MAIN, for the statement that
+// ends a hold has given up the MAIN before.
+func (t *talk) dispatch(l *leg) (unsent int, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	held := t.g.gate.hold.Load() != nil
+	switch {
+	case l.held, l.ended, l.main != t.g.gate.main.Load():
+		return 0, errReplaced
+	case held && t.d.waits():
+		return 0, errHeld
 	}
-	t.hold(l)
-	return false
+	unsent, t.d.unsent = t.d.unsent, 0
+	return unsent, nil
 }
 
 // calm sends what is due and waits until all is answered and delivered. Where

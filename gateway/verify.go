@@ -210,10 +210,15 @@ func (v *verifier) judge(t *target, a answer) error {
 		return not
 	}
 	if shut := v.gate.confirm(t, a.runID); shut > 0 {
-		v.metrics.switched.Observe(shut.Seconds())
-		v.log.Info("gateway serving", "generation", t.generation, "pod", t.pod, "addr", t.addr, "took_ms", shut.Milliseconds())
+		v.opened(t, shut)
 	}
 	return nil
+}
+
+// opened reports that clients pass to t, who could not for so long.
+func (v *verifier) opened(t *target, shut time.Duration) {
+	v.metrics.switched.Observe(shut.Seconds())
+	v.log.Info("gateway serving", "generation", t.generation, "pod", t.pod, "addr", t.addr, "took_ms", shut.Milliseconds())
 }
 
 func (v *verifier) shut(generation int64, why error) {

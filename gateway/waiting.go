@@ -2,15 +2,25 @@ package gateway
 
 import "container/list"
 
-// ticket is a session's place before the gate. After it was admitted the
-// session must leave before it may wait again, then ahead of all newcomers.
+// ticket is a session's place before the gate. After it was admitted, a session
+// that has to connect must leave before it may wait again, then ahead of all
+// newcomers.
 type ticket struct {
-	admitted chan *incarnation // capacity 1
-	place    *list.Element     // nil while not waiting
-	before   bool              // it has been admitted before
+	admitted  chan *incarnation // capacity 1
+	connected *incarnation      // to which it is already; nil: it has to connect
+	place     *list.Element     // nil while not waiting
+	before    bool              // it has been admitted before
 }
 
 func newTicket() *ticket { return &ticket{admitted: make(chan *incarnation, 1)} }
+
+// newPause is the ticket of a session that is connected, and waits for the end of
+// a hold: nothing else keeps it.
+func newPause(connected *incarnation) *ticket {
+	t := newTicket()
+	t.connected = connected
+	return t
+}
 
 // wait puts t into the line; t.admitted delivers when it is its turn, which may
 // be at once. It returns false, and does nothing, where the line is full.
@@ -20,8 +30,10 @@ func (g *gate) wait(t *ticket) bool {
 	switch {
 	case t.before:
 		t.place = g.waiting.PushFront(t)
-	case g.waiting.Len() >= g.maxWaiting:
+	case g.waiting.Len()+g.paused.Len() >= g.maxWaiting:
 		return false
+	case t.connected != nil:
+		t.place = g.paused.PushBack(t)
 	default:
 		t.place = g.waiting.PushBack(t)
 	}
@@ -37,7 +49,11 @@ func (g *gate) withdraw(t *ticket) *incarnation {
 	if t.place == nil {
 		return <-t.admitted
 	}
-	g.waiting.Remove(t.place)
+	if t.connected != nil {
+		g.paused.Remove(t.place)
+	} else {
+		g.waiting.Remove(t.place)
+	}
 	t.place = nil
 	return nil
 }
@@ -51,7 +67,12 @@ func (g *gate) leave() {
 }
 
 func (g *gate) admitLocked() {
-	for g.open && g.attaching < g.maxAttaching && g.waiting.Len() > 0 {
+	for g.hold.Load() == nil && g.paused.Len() > 0 {
+		t := g.paused.Remove(g.paused.Front()).(*ticket)
+		t.place = nil
+		t.admitted <- t.connected
+	}
+	for g.passable && g.attaching < g.maxAttaching && g.waiting.Len() > 0 {
 		t := g.waiting.Remove(g.waiting.Front()).(*ticket)
 		t.place, t.before = nil, true
 		g.attaching++

@@ -1,0 +1,194 @@
+package gateway
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"memgraph-controller/memgraph/bolt"
+)
+
+func (s *succession) expect() { s.g.Expect("memgraph-0", s.old.addr, "old", 1) }
+func (s *succession) serve()  { s.g.Serve("memgraph-0", s.old.addr, "old", 1) }
+
+// flyLater flies f, which has to wait.
+func (s *succession) flyLater(t testing.TB, f flight) (failure <-chan *bolt.Failure) {
+	t.Helper()
+	landed := make(chan *bolt.Failure, 1)
+	go func() { landed <- s.c.fly(f) }()
+	waitFor(t, "a unit to be parked", func() bool { return s.g.Status().Waiting == 1 })
+	return landed
+}
+
+func TestClientsAreHeldFromAMainThatIsOnlyExpected(t *testing.T) {
+	p := startProcess(t, "main", "x")
+	g := startGateway(t, func(c *Config) { c.VerifyInterval = time.Hour })
+	g.Expect("memgraph-0", p.addr, "x", 1)
+	newcomer := loginLater(t, g)
+	waitForState(t, g, Holding)
+	waitFor(t, "a parked session", func() bool { return g.Status().Waiting == 1 })
+	assert.Equal(t, 1, p.open(), "it is verified, and nobody is connected to it")
+
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	assert.Equal(t, Serving, g.Status().State, "no question is needed any more")
+	got, err := newcomer.wait(t).who()
+	require.NoError(t, err)
+	assert.Equal(t, "x", got)
+	assert.EqualValues(t, 1, p.links.Load())
+}
+
+func TestWhatAHoldHolds(t *testing.T) {
+	pull := bolt.Pull{N: -1, QID: -1}
+	for name, c := range map[string]struct {
+		before []flight
+		then   flight
+		waits  bool
+	}{
+		"a statement of its own":                  {nil, run("W a"), true},
+		"its PULL":                                {[]flight{{bolt.Run{Query: "W a"}}}, flight{pull}, true},
+		"the beginning of a transaction":          {nil, flight{begin}, true},
+		"the beginning of one in text":            {nil, run("BEGIN"), true},
+		"a statement in a transaction":            {[]flight{{begin}}, run("W a"), false},
+		"a COMMIT":                                {[]flight{append(flight{begin}, run("W a")...)}, flight{commit}, true},
+		"a COMMIT in text":                        {[]flight{run("BEGIN"), run("W a")}, run("COMMIT"), true},
+		"a statement and a COMMIT":                {[]flight{{begin}}, append(run("W a"), commit), true},
+		"a ROLLBACK":                              {[]flight{append(flight{begin}, run("W a")...)}, flight{rollback}, false},
+		"a RESET":                                 {[]flight{append(flight{begin}, run("W a")...)}, flight{bolt.Reset{}}, false},
+		"a RESET between units":                   {[]flight{run("R")}, flight{bolt.Reset{}}, false},
+		"a ROLLBACK and the next transaction":     {[]flight{append(flight{begin}, run("W a")...)}, flight{rollback, begin}, true},
+		"more rows of a statement of its own":     {[]flight{{bolt.Run{Query: "W a"}, bolt.Pull{N: 1, QID: -1}}}, flight{pull}, true},
+		"more rows of one that is in transaction": {[]flight{{begin}, {bolt.Run{Query: "W a"}, bolt.Pull{N: 1, QID: -1}}}, flight{pull}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startSuccession(t, nil)
+			for _, f := range c.before {
+				require.Nil(t, s.c.fly(f))
+			}
+			s.expect()
+			if !c.waits {
+				assert.Nil(t, s.c.fly(c.then))
+				assert.Zero(t, s.old.world.committed("a"))
+				return
+			}
+			heard := s.old.count()
+			landed := s.flyLater(t, c.then)
+			assert.Zero(t, s.old.world.committed("a"))
+			if c.then[0] != bolt.Message(rollback) {
+				assert.Equal(t, heard, s.old.count(), "invariant 9: nothing of it was sent")
+			}
+			s.serve()
+			assert.Nil(t, <-landed)
+			assert.Equal(t, 1, s.old.open()-1, "it is the same connection")
+		})
+	}
+}
+
+func TestWordOfAHold(t *testing.T) {
+	expect, serve := true, false
+	type word struct {
+		addr, runID string
+		generation  int64
+		held        bool
+	}
+	for name, c := range map[string]struct {
+		words []word
+		want  bool // clients are held
+	}{
+		"expected":                           {[]word{{"a", "x", 1, expect}}, true},
+		"served":                             {[]word{{"a", "x", 1, serve}}, false},
+		"expected, then served":              {[]word{{"a", "x", 1, expect}, {"a", "x", 1, serve}}, false},
+		"served, then expected":              {[]word{{"a", "x", 1, serve}, {"a", "x", 1, expect}}, true},
+		"served, before the process is":      {[]word{{"a", "x", 1, expect}, {"a", "", 1, serve}}, false},
+		"expected, as the process is named":  {[]word{{"a", "", 1, serve}, {"a", "x", 1, expect}}, true},
+		"another process is served":          {[]word{{"a", "x", 1, expect}, {"a", "y", 1, serve}}, true},
+		"a lower generation is served":       {[]word{{"a", "x", 2, expect}, {"a", "x", 1, serve}}, true},
+		"a lower generation is expected":     {[]word{{"a", "x", 2, serve}, {"a", "x", 1, expect}}, false},
+		"the next generation is served":      {[]word{{"a", "x", 1, expect}, {"b", "y", 2, serve}}, false},
+		"the next generation is expected":    {[]word{{"a", "x", 1, expect}, {"b", "y", 2, expect}}, true},
+		"served in the one, expected in the": {[]word{{"a", "x", 1, serve}, {"a", "x", 2, expect}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate(1, 1)
+			for _, w := range c.words {
+				g.order(&target{addr: w.addr, runID: w.runID, generation: w.generation}, w.held)
+			}
+			s := g.status()
+			assert.Equal(t, c.want, !s.HeldSince.IsZero())
+			g.confirm(g.current(), "x")
+			assert.Equal(t, c.want, g.status().State == Holding)
+			assert.Equal(t, !c.want, g.status().State == Serving)
+		})
+	}
+}
+
+// What waits is told after HoldTimeout; nothing of it takes effect.
+func TestAHoldIsBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		before flight
+		then   flight
+		want   string
+	}{
+		"a statement of its own": {nil, run("W a"), codeNoMain},
+		"a transaction":          {append(flight{begin}, run("W a")...), flight{commit}, codeMainChanged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startSuccession(t, func(c *Config) { c.HoldTimeout = 100 * time.Millisecond })
+			if c.before != nil {
+				require.Nil(t, s.c.fly(c.before))
+			}
+			s.expect()
+			failure := s.c.fly(c.then)
+			require.NotNil(t, failure)
+			assert.Equal(t, c.want, failure.Code)
+			assert.Nil(t, s.c.fly(flight{bolt.Reset{}}))
+			s.serve()
+			assert.Nil(t, s.c.fly(run("R")), "the session goes on to work")
+			assert.Zero(t, s.old.world.committed("a"))
+		})
+	}
+}
+
+// The MAIN that clients are held from is lost: what waited goes to the next.
+func TestAHeldUnitMovesOn(t *testing.T) {
+	s := startSuccession(t, nil)
+	require.Nil(t, s.c.fly(append(flight{begin}, run("W a")...)))
+	s.expect()
+	landed := s.flyLater(t, flight{commit})
+	s.old.kill()
+	s.g.Expect("memgraph-1", s.next.addr, "next", 2)
+	waitForState(t, s.g, Holding)
+	assert.Zero(t, s.next.count())
+	s.g.Serve("memgraph-1", s.next.addr, "next", 2)
+	assert.Nil(t, <-landed)
+	assert.Equal(t, 1, s.next.world.committed("a"))
+}
+
+// What is no Bolt cannot be held: it may be in the midst of anything.
+func TestARelayIsNotHeld(t *testing.T) {
+	p := startProcess(t, "main", "x")
+	g := startGateway(t, nil)
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	c := relayed(t, g)
+	g.Expect("memgraph-0", p.addr, "x", 1)
+	assert.NoError(t, exchange(c, []byte("more"), make([]byte, 4)))
+}
+
+func TestTheEndOfAHoldIsQuick(t *testing.T) {
+	s := startSuccession(t, nil)
+	require.Nil(t, s.c.fly(run("R")))
+	var took []time.Duration
+	for range 200 {
+		s.expect()
+		landed := s.flyLater(t, run("R"))
+		heard := s.old.count()
+		began := time.Now()
+		s.serve()
+		for s.old.count() == heard && time.Since(began) < time.Second {
+		}
+		took = append(took, time.Since(began))
+		require.Nil(t, <-landed)
+	}
+	report(t, "Serve to a parked request's arrival", took, 5*time.Millisecond)
+}
