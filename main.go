@@ -87,6 +87,7 @@ func versionCommand() *cobra.Command {
 type options struct {
 	controller controller.Config
 	gateway    gateway.Config
+	tls        memgraph.TLS
 
 	kubeconfig             string
 	httpListen             string
@@ -121,6 +122,7 @@ func (o *options) addFlags(cmd *cobra.Command) {
 	f, parts := cmd.Flags(), flag.NewFlagSet("", flag.ContinueOnError)
 	o.controller.AddFlags(parts)
 	o.gateway.AddFlags(parts)
+	o.tls.AddFlags(parts)
 	f.AddGoFlagSet(parts)
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig; see above for what is used without it")
 	f.StringVar(&o.userFile, "user-file", "", "file that holds Memgraph's user name")
@@ -132,7 +134,7 @@ func (o *options) addFlags(cmd *cobra.Command) {
 
 // validate names every flag that is wrong.
 func (o *options) validate() error {
-	errs := []error{o.controller.Validate(), o.gateway.Validate()}
+	errs := []error{o.controller.Validate(), o.gateway.Validate(), o.tls.Validate()}
 	if err := gateway.Listens(o.httpListen); err != nil {
 		errs = append(errs, fmt.Errorf("--http-listen: %w", err))
 	}
@@ -196,6 +198,9 @@ func (o *options) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.gateway.BackendTLS, err = o.tls.Rules(); err != nil {
+		return fmt.Errorf("--memgraph-tls: %w", err)
+	}
 	return o.serve(ctx, restConfig, auth, log)
 }
 
@@ -237,7 +242,8 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 	if err != nil {
 		return err
 	}
-	client, urgentProber, prober := memgraph.NewClient(auth), memgraph.NewProber(auth), memgraph.NewProber(auth)
+	client := memgraph.NewClient(auth, o.gateway.BackendTLS)
+	urgentProber, prober := memgraph.NewProber(auth, o.gateway.BackendTLS), memgraph.NewProber(auth, o.gateway.BackendTLS)
 	defer urgentProber.Close()
 	defer prober.Close()
 	closing := context.WithoutCancel(ctx)

@@ -1,19 +1,11 @@
 package gateway
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,73 +17,26 @@ import (
 	"memgraph-controller/memgraph/memgraphtest"
 )
 
-// authority signs certificates, whose files are in dir.
+// authority is one whose certificate the gateway has.
 type authority struct {
-	t    testing.TB
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
+	*memgraphtest.Authority
+	t testing.TB
 }
 
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	a := &authority{t: t, dir: t.TempDir(), key: key, pool: x509.NewCertPool()}
-	a.cert, err = x509.ParseCertificate(der)
-	require.NoError(t, err)
-	a.pool.AddCert(a.cert)
-	a.write("ca.pem", "CERTIFICATE", der)
-	return a
-}
-
-func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
-
-// write replaces a file in one step, as a kubelet does.
-func (a *authority) write(name, kind string, der []byte) {
-	a.t.Helper()
-	b := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-	require.NoError(a.t, os.WriteFile(a.path(name+".new"), b, 0o600))
-	require.NoError(a.t, os.Rename(a.path(name+".new"), a.path(name)))
-}
-
-// issue writes cert.pem and key.pem for 127.0.0.1 with that serial number.
-func (a *authority) issue(serial int64) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(a.t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	require.NoError(a.t, err)
-	secret, err := x509.MarshalECPrivateKey(key)
-	require.NoError(a.t, err)
-	a.write("key.pem", "EC PRIVATE KEY", secret)
-	a.write("cert.pem", "CERTIFICATE", der)
-}
+func newAuthority(t testing.TB) authority { return authority{memgraphtest.NewAuthority(t), t} }
 
 // door is one with a's certificate.
-func (a *authority) door(c *Config) {
-	a.issue(2)
-	c.Door = Door{CertFile: a.path("cert.pem"), KeyFile: a.path("key.pem")}
+func (a authority) door(c *Config) {
+	c.Door = Door{CertFile: a.CertFile, KeyFile: a.KeyFile}
 }
 
 // over is TLS over c, to a server with a's certificate.
-func (a *authority) over(c net.Conn, own ...tls.Certificate) *tls.Conn {
-	return tls.Client(c, &tls.Config{RootCAs: a.pool, ServerName: "127.0.0.1", Certificates: own})
+func (a authority) over(c net.Conn, own ...tls.Certificate) *tls.Conn {
+	return tls.Client(c, &tls.Config{RootCAs: a.Pool, ServerName: "127.0.0.1", Certificates: own})
 }
 
 // client shakes hands with g, and returns the serial number of its certificate.
-func (a *authority) client(g *Gateway, own ...tls.Certificate) (*tls.Conn, int64, error) {
+func (a authority) client(g *Gateway, own ...tls.Certificate) (*tls.Conn, int64, error) {
 	c, err := net.Dial("tcp", g.Addr().String())
 	require.NoError(a.t, err)
 	a.t.Cleanup(func() { _ = c.Close() })
@@ -107,13 +52,12 @@ func (a *authority) client(g *Gateway, own ...tls.Certificate) (*tls.Conn, int64
 // ways do not notice planned changes of MAIN, to which the gateway speaks TLS too.
 func TestAPlannedSwitchIsNotNoticedOverTLS(t *testing.T) {
 	a := newAuthority(t)
-	a.issue(1)
 	for way := range ways {
 		t.Run(way, func(t *testing.T) {
 			p := startPair(t, func(c *Config) {
 				a.door(c)
-				c.BackendTLS = &tls.Config{RootCAs: a.pool, ServerName: "127.0.0.1"}
-			}, func(c *memgraphtest.Config) { c.CertFile, c.KeyFile = a.path("cert.pem"), a.path("key.pem") })
+				c.BackendTLS = &tls.Config{RootCAs: a.Pool, ServerName: "127.0.0.1"}
+			}, func(c *memgraphtest.Config) { c.CertFile, c.KeyFile = a.CertFile, a.KeyFile })
 			l := startLoad(t, "bolt+ssc://"+p.g.Addr().String(), neo4j.NoAuth(), way, 4)
 			l.await(40)
 			l.forget()
@@ -162,20 +106,20 @@ func TestARenewedCertificate(t *testing.T) {
 	g.Serve("memgraph-0", main.addr, "x", 1)
 	c, serial, err := a.client(g)
 	require.NoError(t, err)
-	assert.EqualValues(t, 2, serial)
+	assert.EqualValues(t, 1, serial)
 	session, err := bolt.Open(c, bolt.Auth{}, "test/1")
 	require.NoError(t, err)
 
-	require.NoError(t, os.WriteFile(a.path("cert.pem"), []byte("no certificate"), 0o600))
+	require.NoError(t, os.WriteFile(a.CertFile, []byte("no certificate"), 0o600))
 	waitFor(t, "the loss to be noticed", func() bool { return count()["tls_loads_total failed"] == 1 })
 	_, serial, err = a.client(g)
 	require.NoError(t, err)
-	assert.EqualValues(t, 2, serial)
+	assert.EqualValues(t, 1, serial)
 
-	a.issue(3)
+	a.Issue(2)
 	waitFor(t, "the certificate to be taken", func() bool {
 		_, serial, err := a.client(g)
-		return err == nil && serial == 3
+		return err == nil && serial == 2
 	})
 	_, err = session.Run(whoQuery)
 	assert.NoError(t, err, "a connection is not touched")
@@ -192,18 +136,17 @@ func TestClientsWithoutACertificateOfTheirOwn(t *testing.T) {
 	main := startProcess(t, roleMain, "x")
 	g, count := startCounted(t, func(c *Config) {
 		a.door(c)
-		c.Door.ClientCAFile = a.path("ca.pem")
+		c.Door.ClientCAFile = a.CAFile
 	})
 	g.Serve("memgraph-0", main.addr, "x", 1)
-	stranger.issue(7)
 	for name, c := range map[string]struct {
 		own     *authority
 		refused bool
-	}{"none": {nil, true}, "a stranger's": {stranger, true}, "a known one": {a, false}} {
+	}{"none": {nil, true}, "a stranger's": {&stranger, true}, "a known one": {&a, false}} {
 		t.Run(name, func(t *testing.T) {
 			var own []tls.Certificate
 			if c.own != nil {
-				pair, err := tls.LoadX509KeyPair(c.own.path("cert.pem"), c.own.path("key.pem"))
+				pair, err := tls.LoadX509KeyPair(c.own.CertFile, c.own.KeyFile)
 				require.NoError(t, err)
 				own = append(own, pair)
 			}
@@ -239,8 +182,7 @@ func TestAnUnfinishedTLSHandshake(t *testing.T) {
 // A peer that takes nothing more does not hold up whoever closes its connection.
 func TestClosingTLSWaitsForNobody(t *testing.T) {
 	a := newAuthority(t)
-	a.issue(1)
-	pair, err := tls.LoadX509KeyPair(a.path("cert.pem"), a.path("key.pem"))
+	pair, err := tls.LoadX509KeyPair(a.CertFile, a.KeyFile)
 	require.NoError(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -252,7 +194,7 @@ func TestClosingTLSWaitsForNobody(t *testing.T) {
 			accepted <- c
 		}
 	}()
-	s, err := dial(t.Context(), l.Addr().String(), &tls.Config{RootCAs: a.pool, ServerName: "127.0.0.1"})
+	s, err := dial(t.Context(), l.Addr().String(), &tls.Config{RootCAs: a.Pool, ServerName: "127.0.0.1"})
 	require.NoError(t, err)
 	defer func() { _ = (<-accepted).Close() }()
 	require.NoError(t, s.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
@@ -269,8 +211,7 @@ func TestClosingTLSWaitsForNobody(t *testing.T) {
 // buffer while it waits for more.
 func TestIntakeOverTLS(t *testing.T) {
 	a := newAuthority(t)
-	a.issue(1)
-	pair, err := tls.LoadX509KeyPair(a.path("cert.pem"), a.path("key.pem"))
+	pair, err := tls.LoadX509KeyPair(a.CertFile, a.KeyFile)
 	require.NoError(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package memgraph
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -35,17 +36,19 @@ const (
 // ErrUnauthenticated or the errors it names. Addresses are host:port of Bolt.
 // It is safe for concurrent use.
 type Client struct {
-	auth bolt.Auth
+	auth  bolt.Auth
+	rules *tls.Config
 
 	mu      sync.Mutex
 	drivers map[string]neo4j.DriverWithContext // by address
 	closed  bool
 }
 
-// NewClient logs in with auth everywhere; without a user it sends none. Close
-// it to end its connections.
-func NewClient(auth bolt.Auth) *Client {
-	return &Client{auth: auth, drivers: map[string]neo4j.DriverWithContext{}}
+// NewClient logs in with auth everywhere; without a user it sends none. Its
+// connections are secured by rules (see TLS), and plain if that is nil. Close it
+// to end them.
+func NewClient(auth bolt.Auth, rules *tls.Config) *Client {
+	return &Client{auth: auth, rules: rules, drivers: map[string]neo4j.DriverWithContext{}}
 }
 
 // Role is the instance's present role. It answers while commits are blocked.
@@ -264,7 +267,11 @@ func (c *Client) driver(addr string) (neo4j.DriverWithContext, error) {
 	if c.auth.User != "" {
 		token = neo4j.BasicAuth(c.auth.User, c.auth.Password, "")
 	}
-	d, err := neo4j.NewDriverWithContext("bolt://"+addr, token, configure)
+	scheme := "bolt"
+	if c.rules != nil {
+		scheme = "bolt+ssc" // which leaves it to the rules whom to trust
+	}
+	d, err := neo4j.NewDriverWithContext(scheme+"://"+addr, token, c.configure)
 	if err != nil {
 		return nil, fmt.Errorf("client of %s: %w", addr, err)
 	}
@@ -272,7 +279,8 @@ func (c *Client) driver(addr string) (neo4j.DriverWithContext, error) {
 	return d, nil
 }
 
-func configure(cfg *config.Config) {
+func (c *Client) configure(cfg *config.Config) {
+	cfg.TlsConfig = c.rules
 	cfg.UserAgent = UserAgent
 	cfg.SocketConnectTimeout = dialTimeout
 	cfg.ConnectionAcquisitionTimeout = dialTimeout

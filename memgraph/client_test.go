@@ -43,7 +43,7 @@ func server(t *testing.T, host string, options ...func(*memgraphtest.Config)) *m
 
 func newClient(t *testing.T, auth bolt.Auth) *memgraph.Client {
 	t.Helper()
-	c := memgraph.NewClient(auth)
+	c := memgraph.NewClient(auth, nil)
 	t.Cleanup(func() { assert.NoError(t, c.Close(context.WithoutCancel(t.Context()))) })
 	return c
 }
@@ -327,14 +327,14 @@ func TestAPromotionDoesNotWaitForThePoll(t *testing.T) {
 
 func listens(t *testing.T, host string) bool {
 	t.Helper()
-	prober := memgraph.NewProber(bolt.Auth{})
+	prober := memgraph.NewProber(bolt.Auth{}, nil)
 	return prober.Listens(within(t, time.Second), fmt.Sprintf("%s:%d", host, memgraph.ReplicationPort)) == nil
 }
 
 func TestNothingOutlivesItsContext(t *testing.T) {
 	s := server(t, hosts[0])
 	c := newClient(t, bolt.Auth{})
-	prober := memgraph.NewProber(bolt.Auth{})
+	prober := memgraph.NewProber(bolt.Auth{}, nil)
 	t.Cleanup(prober.Close)
 	_, err := c.Role(within(t, time.Second), s.Addr())
 	require.NoError(t, err)
@@ -358,7 +358,7 @@ func TestNothingOutlivesItsContext(t *testing.T) {
 
 func TestWhoAnswersIsToldAcrossRestarts(t *testing.T) {
 	s := server(t, hosts[0])
-	prober := memgraph.NewProber(bolt.Auth{})
+	prober := memgraph.NewProber(bolt.Auth{}, nil)
 	t.Cleanup(prober.Close)
 	first, err := prober.Identify(within(t, time.Second), s.Addr())
 	require.NoError(t, err)
@@ -408,7 +408,7 @@ func TestCredentials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := newClient(t, c.auth).Role(within(t, time.Second), s.Addr())
 			assert.ErrorIs(t, err, c.kind)
-			prober := memgraph.NewProber(c.auth)
+			prober := memgraph.NewProber(c.auth, nil)
 			defer prober.Close()
 			_, err = prober.Identify(within(t, time.Second), s.Addr())
 			assert.ErrorIs(t, err, c.kind)
@@ -420,7 +420,7 @@ func TestCredentials(t *testing.T) {
 }
 
 func TestAClosedClientRefuses(t *testing.T) {
-	c := memgraph.NewClient(bolt.Auth{})
+	c := memgraph.NewClient(bolt.Auth{}, nil)
 	require.NoError(t, c.Close(t.Context()))
 	_, err := c.Role(t.Context(), "127.0.0.1:1")
 	assert.ErrorContains(t, err, "closed")

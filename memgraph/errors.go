@@ -2,6 +2,7 @@ package memgraph
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,8 @@ var (
 	// ErrRefused is the ErrUnreachable of a host that is up and a port on which
 	// nobody listens: the process is gone, or has not opened Bolt yet.
 	ErrRefused = fmt.Errorf("%w: connection refused", ErrUnreachable)
-	// ErrUnauthenticated says that the credentials are wrong.
+	// ErrUnauthenticated says that the credentials are wrong, or the certificates:
+	// the instance lives.
 	ErrUnauthenticated = errors.New("wrong credentials")
 	// ErrBusy says that a commit or another statement held the lock until the
 	// caller's deadline.
@@ -135,6 +137,8 @@ func classify(ctx context.Context, err error) error {
 		return &ServerError{Code: db.Code, Text: db.Msg, kind: kindOf(db.Code, db.Msg)}
 	case errors.As(err, &failure):
 		return &ServerError{Code: failure.Code, Text: failure.Message, kind: kindOf(failure.Code, failure.Message)}
+	case distrusted(err):
+		return fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", ErrUnreachable, context.Cause(ctx))
 	case refused(err):
@@ -143,6 +147,13 @@ func classify(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	return err
+}
+
+// distrusted holds for a peer that answers, and whose TLS does not go with ours.
+func distrusted(err error) bool {
+	var alert *net.OpError
+	return errors.As(err, new(untrusted)) || errors.As(err, new(tls.RecordHeaderError)) ||
+		errors.As(err, &alert) && alert.Op == "remote error"
 }
 
 // refused holds for a dial that the host answered with a reset.

@@ -2,6 +2,7 @@ package memgraph
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +24,7 @@ type Identity struct {
 // its connection. It is safe for concurrent use.
 type Prober struct {
 	auth   bolt.Auth
+	rules  *tls.Config
 	dialer net.Dialer
 
 	mu    sync.Mutex
@@ -37,9 +39,10 @@ type link struct {
 	client *bolt.Client
 }
 
-// NewProber logs in with auth everywhere; without a user it sends none.
-func NewProber(auth bolt.Auth) *Prober {
-	return &Prober{auth: auth, links: map[string]*link{}}
+// NewProber logs in with auth everywhere; without a user it sends none. Its
+// connections are secured by rules (see TLS), and plain if that is nil.
+func NewProber(auth bolt.Auth, rules *tls.Config) *Prober {
+	return &Prober{auth: auth, rules: rules, links: map[string]*link{}}
 }
 
 // Identify asks the instance at addr for its role and run_id. A connection that
@@ -134,7 +137,7 @@ func (p *Prober) exchange(ctx context.Context, l *link, addr string) (id Identit
 		}
 	}()
 	if l.conn == nil {
-		if l.conn, err = p.dialer.DialContext(ctx, "tcp", addr); err != nil {
+		if l.conn, err = p.dial(ctx, addr); err != nil {
 			return Identity{}, classify(ctx, err)
 		}
 	}
@@ -151,6 +154,19 @@ func (p *Prober) exchange(ctx context.Context, l *link, addr string) (id Identit
 		return Identity{}, classify(ctx, err)
 	}
 	return parseIdentity(res)
+}
+
+func (p *Prober) dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := p.dialer.DialContext(ctx, "tcp", addr)
+	if err != nil || p.rules == nil {
+		return conn, err
+	}
+	over := tls.Client(conn, p.rules)
+	if err := over.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return over, nil
 }
 
 func parseIdentity(res bolt.Result) (Identity, error) {

@@ -1,16 +1,8 @@
 package memgraphtest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -99,28 +91,10 @@ func TestBolt1(t *testing.T) {
 	assert.Nil(t, w.receive())
 }
 
-// certificate writes a new one for localhost into dir.
-func certificate(t *testing.T, dir string) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	public, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	require.NoError(t, err)
-	secret, err := x509.MarshalECPrivateKey(private)
-	require.NoError(t, err)
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	require.NoError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: public}), 0o600))
-	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret}), 0o600))
-	return cert, key
-}
-
 // With a certificate Bolt speaks TLS, and plain Bolt is left without a byte.
 func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	cert, key := certificate(t, dir)
+	a := NewAuthority(t)
+	cert, key := a.CertFile, a.KeyFile
 	s := RunT(t, func(c *Config) { c.CertFile, c.KeyFile = cert, key })
 	driver, err := neo4j.NewDriverWithContext("bolt+ssc://"+s.Addr(), neo4j.NoAuth(), func(c *config.Config) {
 		c.TlsConfig = &tls.Config{MinVersion: tls.VersionTLS13}
@@ -143,7 +117,7 @@ func TestTLS(t *testing.T) {
 	for name, c := range map[string]Config{
 		"no key":         {CertFile: cert},
 		"no certificate": {KeyFile: key},
-		"not a file":     {CertFile: dir, KeyFile: key},
+		"not a file":     {CertFile: t.TempDir(), KeyFile: key},
 	} {
 		c.DataDirectory = t.TempDir()
 		broken, err := New(c)
