@@ -33,9 +33,10 @@ const clusterKey = "cluster"
 const startRetry = time.Second
 
 // Gateway is that of this process; it is told of every newer record, as the other
-// processes' gateways are: who is MAIN, and who would be next ("" is nobody). It
-// does not wait for anything.
+// processes' gateways are: who is to be MAIN while clients are held, who is MAIN,
+// and who would be next ("" is nobody). It does not wait for anything.
 type Gateway interface {
+	Expect(pod, addr, runID string, generation int64)
 	Serve(pod, addr, runID string, generation int64)
 	Prepare(addr string)
 }
@@ -201,9 +202,12 @@ func (c *Controller) learn(t memgraph.Topology) bool {
 	}
 	c.metrics.record(t)
 	addr := memgraph.Pod{IP: t.Main.IP}.Addr()
+	if t.Phase != memgraph.Stable {
+		c.deps.Gateway.Expect(t.Main.Pod, addr, t.Main.RunID, t.Generation)
+		return true // and clients are about to need what was prepared
+	}
 	c.deps.Gateway.Serve(t.Main.Pod, addr, t.Main.RunID, t.Generation)
 	switch {
-	case t.Phase != memgraph.Stable: // clients are about to need what was prepared
 	case t.InSync:
 		c.deps.Gateway.Prepare(memgraph.Pod{IP: t.Partner.IP}.Addr())
 	default:

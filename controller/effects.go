@@ -8,6 +8,10 @@ import (
 	"strconv"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"memgraph-controller/failover"
 	"memgraph-controller/memgraph"
 	"memgraph-controller/reconcile"
@@ -30,7 +34,9 @@ type effects struct {
 var (
 	_ failover.Store     = effects{}
 	_ failover.Registrar = effects{}
+	_ failover.Gateways  = effects{}
 	_ reconcile.Runner   = effects{}
+	_ reconcile.Evictor  = effects{}
 )
 
 // roles is effects as what failover changes roles through.
@@ -39,7 +45,21 @@ type roles struct{ effects }
 var _ failover.Roles = roles{}
 
 func (e effects) failover() failover.Effects {
-	return failover.Effects{Store: e, Roles: roles{e}, Registrar: e, Settle: e.c.cfg.Settle, Leader: e.c.cfg.Identity}
+	return failover.Effects{Store: e, Roles: roles{e}, Registrar: e, Gateways: e, Sleep: sleep, Leader: e.c.cfg.Identity}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// Park gives the other gateways the time to see the record.
+func (e effects) Park(ctx context.Context, _ memgraph.Topology) error {
+	return sleep(ctx, e.c.cfg.Settle)
 }
 
 // Put writes the record and keeps what was written as the newest.
@@ -76,12 +96,28 @@ func (r roles) SealEpoch(ctx context.Context, addr string) error {
 	return r.c.deps.Roles.SealEpoch(ctx, addr)
 }
 
-// Follow registers replica on main, if it answers.
+// Follow registers replica on main, if the same process answers still.
 func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod, mode memgraph.SyncMode) error {
 	if err := e.Answers(ctx, replica); err != nil {
 		return err
 	}
+	if e.c.seen.of(replica.UID).RunID != replica.Instance.RunID {
+		return fmt.Errorf("%s has restarted meanwhile", replica.Name)
+	}
 	return e.Register(ctx, main, replica, mode)
+}
+
+// Replicas is main's list, which is kept for decisions too.
+func (e effects) Replicas(ctx context.Context, main memgraph.Pod) ([]memgraph.Replica, error) {
+	asked := time.Now()
+	if err := e.c.list(ctx, main); err != nil {
+		return nil, err
+	}
+	i := e.c.seen.of(main.UID)
+	if i.ReplicasAt.IsZero() || i.ReplicasAsked.Before(asked) {
+		return nil, fmt.Errorf("list replicas of %s: %w", main.Name, memgraph.ErrUnreachable)
+	}
+	return i.Replicas, nil
 }
 
 // Demote makes pod a replica. If MAIN lists it already, that is from before it
@@ -92,6 +128,15 @@ func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
 	}
 	e.note(pod, func(i *memgraph.Instance) { i.Rejoin = true })
 	return nil
+}
+
+// Retire is Drop, unless main might not survive it by what is known of the pod
+// behind r now.
+func (e effects) Retire(ctx context.Context, main memgraph.Pod, r memgraph.Replica) error {
+	if !e.c.snapshot(e.c.record.latest()).Droppable(r) {
+		return fmt.Errorf("retire %s, which is %s: %w", r.Name, r.Status, memgraph.ErrUnsafe)
+	}
+	return e.Drop(ctx, main, r.Name)
 }
 
 // Drop unregisters a replica of main, unless main is sending it anything at this
@@ -109,14 +154,32 @@ func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) er
 	}
 	for _, r := range listed {
 		if r.Name == replica && r.Busy() {
-			return fmt.Errorf("drop %s: %w: it is %s", replica, errNotQuiet, r.Status)
+			return fmt.Errorf("drop %s, which is %s: %w", replica, r.Status, memgraph.ErrUnsafe)
 		}
 	}
+	defer e.outdate(main)
 	return e.c.deps.Registrations.Drop(ctx, main.Addr(), replica)
 }
 
-// errNotQuiet says that a step is to be tried again in a moment.
-var errNotQuiet = errors.New("replica is not quiet")
+// outdate has no list of main's count that was asked for before now.
+func (e effects) outdate(main memgraph.Pod) {
+	e.note(main, func(i *memgraph.Instance) { i.ReplicasAsked, i.ReplicasAt = time.Now(), time.Time{} })
+}
+
+// Evict deletes pod, if it is still the same, for another to come in its place.
+func (e effects) Evict(ctx context.Context, pod memgraph.Pod) error {
+	if err := e.authority(); err != nil {
+		return err
+	}
+	uid := types.UID(pod.UID)
+	err := e.c.deps.Routine.CoreV1().Pods(e.c.cfg.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &uid},
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // it went by itself
+	}
+	return err
+}
 
 // Register has main take pod as its replica. What a refused registration leaves
 // behind is dropped, and a pod that has diverged is noted as such: only other
@@ -127,6 +190,7 @@ func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memg
 	}
 	r := memgraph.Registration{Name: memgraph.ReplicaName(pod.Name), Mode: mode, Address: e.address(pod)}
 	err := e.c.deps.Registrations.Register(ctx, main.Addr(), r)
+	e.outdate(main)
 	switch {
 	case err == nil:
 		e.note(pod, func(i *memgraph.Instance) {

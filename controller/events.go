@@ -44,11 +44,10 @@ func (c *Controller) onPod(before, after any) {
 	if route(e, c.record.latest()) == urgent {
 		term.urgent.add(clusterKey, received)
 	}
-	for _, p := range []*memgraph.Pod{e.before, e.after} {
-		if p != nil {
-			term.routine.add(p.Name, received)
-			return
-		}
+	name := e.pod().Name
+	term.routine.add(name, received)
+	if main := c.record.latest().Main; !main.None() && main.Pod != name {
+		term.routine.add(main.Pod, received) // it may now let go of the pod's registration
 	}
 }
 

@@ -121,7 +121,7 @@ func (c *Controller) list(ctx context.Context, main memgraph.Pod) error {
 	defer c.noteNear(main)
 	return take(ctx, s, c.deps.Asker.Replicas, func(i *memgraph.Instance, r []memgraph.Replica) {
 		if !asked.Before(i.ReplicasAsked) {
-			i.Replicas, i.ReplicasAsked, i.ReplicasAt = r, asked, time.Now()
+			i.List(r, asked, time.Now())
 		}
 	})
 }

@@ -10,6 +10,14 @@ type podEvent struct {
 	before, after *memgraph.Pod
 }
 
+// pod is what the event is about.
+func (e podEvent) pod() *memgraph.Pod {
+	if e.after != nil {
+		return e.after
+	}
+	return e.before
+}
+
 // route tells which lane an event is for. The urgent one gets what may take
 // writes away: bad news of the pods that the record names.
 //
@@ -22,10 +30,7 @@ type podEvent struct {
 //	MAIN              | added, becomes ready or gets an address       | urgent
 //	any other         | any                                           | routine
 func route(e podEvent, t memgraph.Topology) laneName {
-	pod := e.after
-	if pod == nil {
-		pod = e.before
-	}
+	pod := e.pod()
 	isMain := pod.Name == t.Main.Pod
 	if !isMain && (t.Partner.None() || pod.Name != t.Partner.Pod) {
 		return routine

@@ -35,7 +35,7 @@ func (c *Controller) runTerm(ctx, authority context.Context, valid func() error)
 		urgent:   newLane(urgent, urgentFirstRetry, urgentLastRetry, c.metrics),
 		routine:  newLane(routine, routineFirstRetry, routineLastRetry, c.metrics),
 		effects:  e,
-		executor: reconcile.NewExecutor(e, c.breakers),
+		executor: reconcile.NewExecutor(e, e, c.breakers),
 	}
 	working, stop := context.WithCancel(authority)
 	defer stop()

@@ -91,8 +91,8 @@ func (t *term) syncFailover(ctx, authority context.Context, received time.Time) 
 		t.urgent.queue.AddAfter(clusterKey, blockedAgain)
 		return nil
 	}
-	if plan.ChangesMain() {
-		t.newGeneration(ctx)
+	if plan.ChangesMain() || plan.Protect != nil {
+		t.newGeneration(ctx) // nothing routine is to meddle
 	}
 	report, err := failover.Execute(authority, plan, t.effects.failover())
 	t.c.news.executed(plan, report, err)
@@ -165,7 +165,7 @@ func (t *term) meet(ctx context.Context, p memgraph.Pod, stranger bool) {
 
 // lastMain is who took writes last: while MAIN changes, the one it changes from.
 func lastMain(record memgraph.Topology) memgraph.Member {
-	if record.Pending != nil {
+	if record.Phase.ChangesMain() {
 		return record.Pending.From
 	}
 	return record.Main

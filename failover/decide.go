@@ -19,11 +19,11 @@ const patience = 5 * time.Second
 //
 //	record      | MAIN's pod                          | else                  | plan
 //	none        |                                     |                       | see first
-//	not Stable  | it does not answer                  |                       | Waiting
-//	            | it answers, in another process      | fit to be MAIN        | Failover to it
+//	changing    | it does not answer                  |                       | Waiting
+//	MAIN        | it answers, in another process      | fit to be MAIN        | Failover to it
 //	            |                                     |                       | Waiting, Blocked
 //	            | it answers                          |                       | Resume
-//	Stable      | gone, replaced, restarted, refuses, | heir                  | Failover
+//	else        | gone, replaced, restarted, refuses, | heir                  | Failover
 //	            | stuck, or terminating and silent    | heir silent for 5 s   | Waiting
 //	            |                                     | not back              | Blocked
 //	            |                                     | back as MAIN, fit     | Readopt
@@ -45,7 +45,7 @@ func Decide(s memgraph.Snapshot) Plan {
 	if s.Topology.Generation == 0 {
 		return first(s)
 	}
-	if s.Topology.Phase != memgraph.Stable {
+	if s.Topology.Phase.ChangesMain() {
 		return resume(s)
 	}
 	state, why := mainState(s)
@@ -140,13 +140,17 @@ func replaceDead(s memgraph.Snapshot, why string) Plan {
 	next := s.Topology
 	next.Main, next.Generation = back.Member(), nextGeneration(s)
 	next.Partner, next.InSync = memgraph.Member{}, false
+	next.Phase, next.Pending = memgraph.Stable, nil
 	return recordOnly(s, Readopt, next, why+reason+"; its data is back")
 }
 
 // handOver is the plan for a living MAIN that Kubernetes is about to end. What
 // it says itself of its partner counts more than the record.
 func handOver(s memgraph.Snapshot, why string) Plan {
-	care := partner(s)
+	care := Plan{Kind: Nothing}
+	if _, ok := s.Main(); ok {
+		care = partner(s)
+	}
 	if care.Kind == UnsyncPartner || care.Kind == LosePartner {
 		return care
 	}

@@ -22,9 +22,20 @@ const (
 	promoteTimeout = time.Second
 	// sealTimeout: one commit on a MAIN without replicas, 1 ms.
 	sealTimeout = 500 * time.Millisecond
-	// registerTimeout is for all replicas together: each takes 2 to 10 ms if it
-	// answers, and who does not is left to reconciliation.
-	registerTimeout = time.Second
+	// listTimeout and dropTimeout: under a millisecond each; registerTimeout, for
+	// the partner: 2 to 10 ms.
+	listTimeout, dropTimeout, registerTimeout = time.Second, time.Second, time.Second
+	// fenceTimeout is for all other replicas together: clients wait for it, and who
+	// does not answer is left to reconciliation.
+	fenceTimeout = 300 * time.Millisecond
+	// parkTimeout bounds waiting for the gateways, whatever they promise.
+	parkTimeout = 2 * time.Second
+	// retireTimeout is for MAIN to notice that a replica is gone, which it takes
+	// 0.5 to 1.2 s for (observed on 3.12.0), in attempts every retirePause.
+	retireTimeout, retirePause = 1500 * time.Millisecond, 10 * time.Millisecond
+	// readyTimeout is for a partner that had nearly all to hold all, while nothing
+	// is written: milliseconds. It is asked for every readyPause.
+	readyTimeout, readyPause = 500 * time.Millisecond, 5 * time.Millisecond
 )
 
 // Store keeps the record. Every gateway obeys it: that of this process as soon
@@ -42,9 +53,21 @@ type Roles interface {
 	SealEpoch(ctx context.Context, addr string) error
 }
 
-// Registrar makes replica follow main, having asked it first.
+// Registrar keeps a MAIN's list of replicas.
 type Registrar interface {
+	// Follow makes replica follow main, having asked it first.
 	Follow(ctx context.Context, main, replica memgraph.Pod, mode memgraph.SyncMode) error
+	// Retire unregisters a replica, or returns memgraph.ErrUnsafe where main might
+	// not survive that now.
+	Retire(ctx context.Context, main memgraph.Pod, r memgraph.Replica) error
+	Replicas(ctx context.Context, main memgraph.Pod) ([]memgraph.Replica, error)
+}
+
+// Gateways are those of all processes; they obey the record.
+type Gateways interface {
+	// Park returns once they hold their clients by the record t, as far as that
+	// can be told, or after a while.
+	Park(ctx context.Context, t memgraph.Topology) error
 }
 
 // Effects is all that a plan acts through.
@@ -52,9 +75,9 @@ type Effects struct {
 	Store     Store
 	Roles     Roles
 	Registrar Registrar
-	// Settle is how long a handover gives the other gateways to park before the
-	// old MAIN is demoted: a write that arrives later would be refused.
-	Settle time.Duration
+	Gateways  Gateways
+	// Sleep waits, and returns early with its cause when ctx ends.
+	Sleep func(ctx context.Context, d time.Duration) error
 	// Leader is who acts, for the history.
 	Leader string
 }
@@ -85,25 +108,33 @@ const (
 	StageQueued     = "queued"
 	StageDecided    = "decided"
 	StageRecorded   = "recorded"
+	StageParked     = "parked"
 	StageDemoted    = "demoted"
 	StagePromoted   = "promoted"
 	StageSealed     = "sealed"
+	StageRetired    = "retired"
 	StageRegistered = "registered"
+	StageProtected  = "protected"
 )
 
 // Execute carries p out in its one safe order:
 //
-//  1. write the record: from here on the gateways hold clients until the pod
-//     that it names answers as MAIN, and a new leader finishes what was begun
-//  2. handover only: let the gateways see it, then demote the old MAIN
-//  3. promote the new one, upon which the gateways let clients through
+//  1. write the record: from here on the gateways hold clients, and a new leader
+//     finishes what was begun
+//  2. handover only: once the gateways have seen it, demote the old MAIN
+//  3. promote the new one
 //  4. seal the epoch, so that a restart cannot undo it
-//  5. register the other replicas, which from then on refuse the old MAIN
-//  6. write the record as Stable
+//  5. register the other replicas, which from then on refuse the old MAIN, and
+//     wait for the partner among them to hold all
+//  6. write the record as Stable, and whether the partner is in sync, upon which
+//     the gateways let clients through
+//
+// Where MAIN stays and its partner changes, instead of 2 to 4, once the gateways
+// have seen it and nothing is written: drop whom commits must not wait for.
 //
 // A failure in 1, 3, 4 or 6 ends it with an error and leaves the record to be
-// decided on again; 2 and 5 only note it. Whatever ends ctx ends it between two
-// statements.
+// decided on again; the others only note it. Whatever ends ctx ends it between
+// two statements.
 func Execute(ctx context.Context, p Plan, e Effects) (Report, error) {
 	r := Report{Record: p.Record, Stages: map[string]time.Duration{StageQueued: p.Taken.Sub(p.Seen)}, seen: p.Seen}
 	r.done(StageDecided)
@@ -116,10 +147,13 @@ func Execute(ctx context.Context, p Plan, e Effects) (Report, error) {
 		}
 		r.done(StageRecorded)
 	}
-	if p.Promote == nil {
-		return r, nil
+	switch {
+	case p.Promote != nil:
+		return r, r.switchMain(ctx, p, e)
+	case p.Protect != nil:
+		return r, r.replacePartner(ctx, p, e)
 	}
-	return r, r.switchMain(ctx, p, e)
+	return r, nil
 }
 
 // signed is p's record with the leader's name in the line of history that a
@@ -136,7 +170,10 @@ func signed(p Plan, leader string) memgraph.Topology {
 // switchMain is steps 2 to 6.
 func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 	if p.Demote != nil {
-		r.miss(demote(ctx, p, e))
+		r.park(ctx, e)
+		r.miss(within(ctx, demoteTimeout, func(ctx context.Context) error {
+			return e.Roles.Demote(ctx, p.Demote.Addr())
+		}))
 		r.done(StageDemoted)
 	}
 	err := within(ctx, promoteTimeout, func(ctx context.Context) error {
@@ -146,39 +183,144 @@ func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 		return err
 	}
 	r.done(StagePromoted)
-	err = within(ctx, sealTimeout, func(ctx context.Context) error {
-		return e.Roles.SealEpoch(ctx, p.Promote.Addr())
-	})
-	if err != nil {
+	if err := seal(ctx, *p.Promote, e); err != nil {
 		return err
 	}
 	r.done(StageSealed)
-	r.miss(within(ctx, registerTimeout, func(ctx context.Context) error {
-		var errs []error
-		for _, follower := range p.Register {
-			errs = append(errs, e.Registrar.Follow(ctx, *p.Promote, follower.Pod, follower.Mode))
-		}
-		return errors.Join(errs...)
-	}))
-	r.done(StageRegistered)
-	return r.put(ctx, e, r.settled(e.Leader))
+	inSync := r.register(ctx, *p.Promote, p.Register, e)
+	return r.put(ctx, e, r.settled(e.Leader, inSync))
 }
 
-// demote waits for the other gateways and then fences the old MAIN by its role.
-func demote(ctx context.Context, p Plan, e Effects) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(e.Settle):
+// replacePartner is what there is to do where MAIN stays.
+func (r *Report) replacePartner(ctx context.Context, p Plan, e Effects) error {
+	r.park(ctx, e)
+	r.miss(r.retire(ctx, *p.Protect, p.Register, e))
+	r.done(StageRetired)
+	next := r.Record
+	next.InSync = r.register(ctx, *p.Protect, p.Register, e)
+	next.Phase, next.Pending = memgraph.Stable, nil
+	return r.put(ctx, e, next)
+}
+
+func (r *Report) park(ctx context.Context, e Effects) {
+	r.miss(within(ctx, parkTimeout, func(ctx context.Context) error { return e.Gateways.Park(ctx, r.Record) }))
+	r.done(StageParked)
+}
+
+// retire drops the registrations that commits would wait for and that are not
+// wanted, and those in the way of wanted ones, as soon as MAIN survives it.
+func (r *Report) retire(ctx context.Context, main memgraph.Pod, wanted []Follower, e Effects) error {
+	knocked := false
+	for range int(retireTimeout / retirePause) {
+		replicas, err := list(ctx, main, e)
+		if err != nil {
+			return err
+		}
+		replicas = slices.DeleteFunc(replicas, func(r memgraph.Replica) bool { return !inTheWay(r, wanted) })
+		err = drop(ctx, main, replicas, e)
+		if !errors.Is(err, memgraph.ErrUnsafe) {
+			return err
+		}
+		if !knocked {
+			// A commit, which fails, has MAIN notice at once that a process is gone.
+			knocked = true
+			_ = seal(ctx, main, e)
+		}
+		if err := e.Sleep(ctx, retirePause); err != nil {
+			return err
+		}
 	}
-	return within(ctx, demoteTimeout, func(ctx context.Context) error {
-		return e.Roles.Demote(ctx, p.Demote.Addr())
+	return fmt.Errorf("%s may not survive dropping its replicas for %s: %w", main.Name, retireTimeout, memgraph.ErrUnsafe)
+}
+
+func drop(ctx context.Context, main memgraph.Pod, replicas []memgraph.Replica, e Effects) error {
+	var errs []error
+	for _, r := range replicas {
+		err := within(ctx, dropTimeout, func(ctx context.Context) error { return e.Registrar.Retire(ctx, main, r) })
+		if !errors.Is(err, memgraph.ErrNotRegistered) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func list(ctx context.Context, main memgraph.Pod, e Effects) (replicas []memgraph.Replica, err error) {
+	err = within(ctx, listTimeout, func(ctx context.Context) (err error) {
+		replicas, err = e.Registrar.Replicas(ctx, main)
+		return err
+	})
+	return slices.Clone(replicas), err
+}
+
+func seal(ctx context.Context, main memgraph.Pod, e Effects) error {
+	return within(ctx, sealTimeout, func(ctx context.Context) error { return e.Roles.SealEpoch(ctx, main.Addr()) })
+}
+
+// inTheWay holds for a replica that is synchronous and not wanted to be, and for
+// one whose registration is wanted otherwise.
+func inTheWay(r memgraph.Replica, wanted []Follower) bool {
+	for _, w := range wanted {
+		if memgraph.ReplicaName(w.Pod.Name) == r.Name || w.Pod.HasAddress(r.Address) {
+			return r.Mode != w.Mode || r.Ghost() || !w.Pod.HasAddress(r.Address)
+		}
+	}
+	return r.Mode.Synchronous()
+}
+
+// register has main take over followers, and returns whether the partner, which
+// is the first if there is one, holds all that main does.
+func (r *Report) register(ctx context.Context, main memgraph.Pod, followers []Follower, e Effects) (inSync bool) {
+	var partner []Follower
+	if len(followers) > 0 && followers[0].Mode.Synchronous() {
+		partner, followers = followers[:1], followers[1:]
+	}
+	shipping := follow(ctx, registerTimeout, main, partner, e)
+	r.miss(shipping)
+	r.miss(follow(ctx, fenceTimeout, main, followers, e))
+	r.done(StageRegistered)
+	if shipping != nil || len(partner) == 0 {
+		return false
+	}
+	inSync, err := awaitReady(ctx, main, partner[0], e)
+	r.miss(err)
+	r.done(StageProtected)
+	return inSync
+}
+
+// follow registers followers within limit together.
+func follow(ctx context.Context, limit time.Duration, main memgraph.Pod, followers []Follower, e Effects) error {
+	return within(ctx, limit, func(ctx context.Context) error {
+		var errs []error
+		for _, f := range followers {
+			errs = append(errs, e.Registrar.Follow(ctx, main, f.Pod, f.Mode))
+		}
+		return errors.Join(errs...)
 	})
 }
 
+// awaitReady returns whether main says in time that its partner holds all.
+func awaitReady(ctx context.Context, main memgraph.Pod, partner Follower, e Effects) (bool, error) {
+	for range int(readyTimeout / readyPause) {
+		replicas, err := list(ctx, main, e)
+		if err != nil {
+			return false, err
+		}
+		for _, r := range replicas {
+			if r.Name == memgraph.ReplicaName(partner.Pod.Name) && r.Mode == partner.Mode && r.InStep() {
+				return true, nil
+			}
+		}
+		if err := e.Sleep(ctx, readyPause); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
 // settled is the record once the change is done, with its line of history.
-func (r *Report) settled(leader string) memgraph.Topology {
+func (r *Report) settled(leader string, inSync bool) memgraph.Topology {
 	t := r.Record
+	t.InSync = inSync
 	c := memgraph.Change{
 		When: t.Pending.Started, Seen: r.seen, Generation: t.Generation, Kind: t.Pending.Kind,
 		From: t.Pending.From.Pod, To: t.Main.Pod, Reason: t.Pending.Reason,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,7 +71,7 @@ func (w *world) setRole(ctx context.Context, verb, addr string, r memgraph.Role)
 	i := slices.IndexFunc(w.s.Pods, func(p memgraph.Pod) bool { return p.Addr() == addr })
 	happens, err := w.effect(ctx, "%s %s", verb, w.s.Pods[i].Name)
 	if happens {
-		w.s.Pods[i].Instance.Role = r
+		w.s.Pods[i].Instance.Role, w.s.Pods[i].Instance.Replicas = r, nil
 	}
 	return err
 }
@@ -89,14 +90,67 @@ func (w *world) SealEpoch(ctx context.Context, addr string) error {
 }
 
 func (w *world) Follow(ctx context.Context, main, replica memgraph.Pod, mode memgraph.SyncMode) error {
-	_, err := w.effect(ctx, "register %s on %s %s", replica.Name, main.Name, mode)
+	happens, err := w.effect(ctx, "register %s on %s %s", replica.Name, main.Name, mode)
+	if happens {
+		w.change(main, func(i *memgraph.Instance) {
+			i.Replicas = append(i.Replicas, memgraph.Replica{
+				Name: memgraph.ReplicaName(replica.Name), Address: replica.ReplicationAddr(), Mode: mode, Status: memgraph.StatusReady,
+			})
+		})
+	}
 	return err
+}
+
+func (w *world) Retire(ctx context.Context, main memgraph.Pod, r memgraph.Replica) error {
+	happens, err := w.effect(ctx, "drop %s of %s", r.Name, main.Name)
+	if !happens {
+		return err
+	}
+	if !w.s.Droppable(r) {
+		return memgraph.ErrUnsafe
+	}
+	w.change(main, func(i *memgraph.Instance) {
+		i.Replicas = slices.DeleteFunc(i.Replicas, func(o memgraph.Replica) bool { return o.Name == r.Name })
+	})
+	return err
+}
+
+func (w *world) Replicas(ctx context.Context, main memgraph.Pod) ([]memgraph.Replica, error) {
+	_, err := w.effect(ctx, "list replicas of %s", main.Name)
+	now, _ := w.s.Pod(main.Index)
+	return now.Instance.Replicas, err
+}
+
+func (w *world) Park(ctx context.Context, t memgraph.Topology) error {
+	_, err := w.effect(ctx, "park by %s", t.Phase)
+	return err
+}
+
+// change changes what main's instance is.
+func (w *world) change(main memgraph.Pod, change func(*memgraph.Instance)) {
+	for i := range w.s.Pods {
+		if w.s.Pods[i].UID == main.UID {
+			change(&w.s.Pods[i].Instance)
+		}
+	}
+}
+
+// acting is w as what plans act through.
+func (w *world) acting() Effects {
+	return Effects{Store: w, Roles: w, Registrar: w, Gateways: w, Leader: "a", Sleep: func(ctx context.Context, d time.Duration) error {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(d):
+			return nil
+		}
+	}}
 }
 
 func (w *world) execute(ctx context.Context) (Plan, Report, error) {
 	p := Decide(w.s)
 	p.Seen, p.Taken = time.Now(), time.Now()
-	r, err := Execute(ctx, p, Effects{Store: w, Roles: w, Registrar: w, Settle: time.Millisecond, Leader: "a"})
+	r, err := Execute(ctx, p, w.acting())
 	return p, r, err
 }
 
@@ -105,9 +159,11 @@ func TestAFailoverGoesInItsOneSafeOrder(t *testing.T) {
 	_, r, err := w.execute(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{
-		"put 8 FailingOver mg-1", "promote mg-1", "seal 10.0.0.1:7687", "register mg-2 on mg-1 strict_sync", "put 8 Stable mg-1",
+		"put 8 FailingOver mg-1", "promote mg-1", "seal 10.0.0.1:7687", "register mg-2 on mg-1 strict_sync",
+		"list replicas of mg-1", "put 8 Stable mg-1",
 	}, w.log)
-	for _, stage := range []string{StageQueued, StageDecided, StageRecorded, StagePromoted, StageSealed, StageRegistered} {
+	assert.True(t, w.s.Topology.InSync, "the new MAIN is protected before a client writes to it")
+	for _, stage := range []string{StageQueued, StageDecided, StageRecorded, StagePromoted, StageSealed, StageRegistered, StageProtected} {
 		assert.Contains(t, r.Stages, stage)
 	}
 	require.Len(t, w.s.Topology.History, 1)
@@ -121,16 +177,53 @@ func TestAHandoverDemotesBeforeItPromotes(t *testing.T) {
 	_, _, err := w.execute(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{
-		"put 8 Switching mg-1", "demote mg-0", "promote mg-1", "seal 10.0.0.1:7687", "register mg-2 on mg-1 strict_sync", "put 8 Stable mg-1",
+		"put 8 Switching mg-1", "park by Switching", "demote mg-0", "promote mg-1", "seal 10.0.0.1:7687",
+		"register mg-2 on mg-1 strict_sync", "list replicas of mg-1", "put 8 Stable mg-1",
 	}, w.log)
 }
 
-func TestARecordIsAllThatAPartnerPlanWrites(t *testing.T) {
-	w := &world{s: healthy(gone(1))}
+func TestAPartnerIsSucceededWhileClientsAreHeld(t *testing.T) {
+	w := &world{s: healthy(gone(1), invalid(1))}
 	p, _, err := w.execute(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, LosePartner, p.Kind)
-	assert.Equal(t, []string{"put 7 Stable mg-0"}, w.log)
+	assert.Equal(t, []string{
+		"put 7 Protecting mg-0", "park by Protecting", "list replicas of mg-0", "drop mg_1 of mg-0", "drop mg_2 of mg-0",
+		"register mg-2 on mg-0 strict_sync", "list replicas of mg-0", "put 7 Stable mg-0",
+	}, w.log)
+	assert.Equal(t, "mg-2", w.s.Topology.Partner.Pod)
+	assert.True(t, w.s.Topology.InSync)
+}
+
+// A MAIN that lists a dead partner as ready would not survive the drop: a commit
+// shows it the truth.
+func TestMainIsShownThatItsPartnerIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{s: healthy(gone(1))}
+		w.at = func(int) {
+			if strings.HasPrefix(w.log[len(w.log)-1], "seal") {
+				invalid(1)(&w.s)
+			}
+		}
+		_, r, err := w.execute(t.Context())
+		require.NoError(t, err)
+		assert.Empty(t, r.Missed)
+		assert.Equal(t, 1, strings.Count(strings.Join(w.log, "\n"), "seal 10.0.0.0:7687"))
+		assert.True(t, w.s.Topology.InSync)
+	})
+}
+
+func TestWhatCannotBeDroppedIsLeftInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{s: healthy(gone(1))}
+		begun := time.Now()
+		_, r, err := w.execute(t.Context())
+		require.NoError(t, err)
+		require.Len(t, r.Missed, 1)
+		require.ErrorIs(t, r.Missed[0], memgraph.ErrUnsafe)
+		assert.LessOrEqual(t, time.Since(begun), retireTimeout)
+		assert.Equal(t, memgraph.Stable, w.s.Topology.Phase, "clients are let through")
+	})
 }
 
 func TestAnIdlePlanDoesNothing(t *testing.T) {
@@ -149,6 +242,7 @@ func TestAFailureAtAnyStepIsMadeUpFor(t *testing.T) {
 		"readopt":   func() memgraph.Snapshot { return healthy(restarted(0), noPartner) },
 		"restore":   func() memgraph.Snapshot { return healthy(role(0, memgraph.RoleReplica)) },
 		"bootstrap": func() memgraph.Snapshot { return fresh() },
+		"partner":   func() memgraph.Snapshot { return healthy(gone(1), invalid(1)) },
 	} {
 		for _, half := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, the failing step takes effect: %v", name, half), func(t *testing.T) {
@@ -171,7 +265,9 @@ func madeUpFor(t *testing.T, w *world) bool {
 	require.True(t, ok, w.log)
 	assert.True(t, main.Answers(memgraph.RoleMain), w.log)
 	assert.Equal(t, main.Instance.RunID, w.s.Topology.Main.RunID, w.log)
-	assert.Equal(t, "a", w.s.Topology.History[0].Leader, w.log)
+	for _, h := range w.s.Topology.History {
+		assert.Equal(t, "a", h.Leader, w.log)
+	}
 	return w.failed
 }
 
@@ -180,7 +276,7 @@ func finish(t *testing.T, w *world) {
 	t.Helper()
 	for range 5 {
 		p, _, _ := w.execute(t.Context())
-		if p.Idle() || !p.ChangesMain() {
+		if p.Idle() {
 			return
 		}
 	}
@@ -201,7 +297,7 @@ func TestNothingIsDoneWithoutAuthority(t *testing.T) {
 		_, _, err := w.execute(ctx)
 		lose(nil)
 		if err == nil {
-			require.Equal(t, 7, n, "the plan has six effects")
+			require.Equal(t, 9, n, "the plan has eight effects")
 			return
 		}
 		assert.Equal(t, n, w.effects, "after losing authority in effect %d: %v", n, w.log)
@@ -212,13 +308,13 @@ func TestAConflictEndsThePlanBeforeAnyStatement(t *testing.T) {
 	w := &world{s: healthy(gone(0))}
 	p := Decide(w.s)
 	w.s.Topology.Revision = "101"
-	_, err := Execute(t.Context(), p, Effects{Store: w, Roles: w, Registrar: w})
+	_, err := Execute(t.Context(), p, w.acting())
 	require.ErrorContains(t, err, "conflict")
 	assert.Equal(t, []string{"put 8 FailingOver mg-1"}, w.log, "invariant 1")
 }
 
 func TestWhatDoesNotStopAPlanIsReported(t *testing.T) {
-	w := &world{s: healthy(terminating(0)), failAt: 2} // the demotion
+	w := &world{s: healthy(terminating(0)), failAt: 3} // the demotion
 	_, r, err := w.execute(t.Context())
 	require.NoError(t, err)
 	require.Len(t, r.Missed, 1)
@@ -241,39 +337,17 @@ func TestHistoryIsBounded(t *testing.T) {
 // is made up for later.
 func TestAStepThatHangsEndsAtItsDeadline(t *testing.T) {
 	for n, limit := range map[int]time.Duration{
-		1: putTimeout, 2: demoteTimeout, 3: promoteTimeout, 4: sealTimeout, 5: registerTimeout, 6: putTimeout,
+		1: putTimeout, 2: parkTimeout, 3: demoteTimeout, 4: promoteTimeout, 5: sealTimeout, 6: registerTimeout, 7: listTimeout, 8: putTimeout,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := &world{s: healthy(terminating(0))}
 			w.hang = n
 			begun := time.Now()
 			_, r, err := w.execute(t.Context())
-			assert.Equal(t, limit+time.Millisecond*one(n > 1), time.Since(begun), "effect %d: %v", n, w.log)
-			stops := n != 2 && n != 5
+			assert.Equal(t, limit, time.Since(begun), "effect %d: %v", n, w.log)
+			stops := n == 1 || n == 4 || n == 5 || n == 8
 			assert.Equal(t, stops, err != nil, "effect %d", n)
 			assert.Equal(t, !stops, len(r.Missed) > 0, "effect %d", n)
 		})
 	}
-}
-
-// one is 1 if the handover's settling time of 1 ms was waited for.
-func one(yes bool) time.Duration {
-	if yes {
-		return 1
-	}
-	return 0
-}
-
-func TestAHandoverLetsTheGatewaysParkFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{s: healthy(terminating(0))}
-		var times []time.Duration
-		begun := time.Now()
-		w.at = func(int) { times = append(times, time.Since(begun)) }
-		p := Decide(w.s)
-		_, err := Execute(t.Context(), p, Effects{Store: w, Roles: w, Registrar: w, Settle: 100 * time.Millisecond})
-		require.NoError(t, err)
-		settled := 100 * time.Millisecond
-		assert.Equal(t, []time.Duration{0, settled, settled, settled, settled, settled}, times, w.log)
-	})
 }

@@ -55,6 +55,8 @@ var records = map[string]edit{
 	"no partner":                          noPartner,
 	"switching":                           underWay(memgraph.Switching),
 	"failing over":                        underWay(memgraph.FailingOver),
+	"protecting":                          protecting(1),
+	"protecting by nobody":                both(protecting(1), noPartner),
 	"none":                                func(s *memgraph.Snapshot) { s.Topology = memgraph.Topology{} },
 	"of a version that tells no database": untold,
 }
@@ -186,6 +188,8 @@ func power(base, exponent int) int {
 //  8. Nobody is registered who may hold what MAIN does not.
 //  9. Who is registered synchronously is the partner, and has nothing to catch up
 //     on: it is neither diverged nor empty beside data, and has lost none.
+//  10. Clients are held if and only if there are statements to be made, and MAIN
+//     stays or changes as the record says.
 func safe(s memgraph.Snapshot, p Plan) error {
 	if p.Reason == "" {
 		return fmt.Errorf("1: no reason")
@@ -196,7 +200,7 @@ func safe(s memgraph.Snapshot, p Plan) error {
 		}
 		return nil
 	}
-	for _, property := range []func(memgraph.Snapshot, Plan) error{safeRecord, safePromotion, safeDemotion, safeSync, safeData} {
+	for _, property := range []func(memgraph.Snapshot, Plan) error{safeRecord, safePromotion, safeDemotion, safeSync, safeData, safeHold} {
 		if err := property(s, p); err != nil {
 			return err
 		}
@@ -235,7 +239,7 @@ func safePromotion(s memgraph.Snapshot, p Plan) error {
 		return fmt.Errorf("3: %s is promoted without having answered", p.Promote.Name)
 	}
 	main, ok := s.Main()
-	if ok && t.Phase == memgraph.Stable && main.Is(t.Main) && main.Answers(memgraph.RoleMain) && !main.Terminating {
+	if ok && !t.Phase.ChangesMain() && main.Is(t.Main) && main.Answers(memgraph.RoleMain) && !main.Terminating {
 		return fmt.Errorf("4: %s is promoted while %s is well", p.Promote.Name, main.Name)
 	}
 	return nil
@@ -278,15 +282,29 @@ func safeData(s memgraph.Snapshot, p Plan) error {
 	if p.ChangesMain() && ok && p.Kind != Resume && !isHeir && emptyBesideData(s, next) {
 		return fmt.Errorf("7: %s is empty", next.Name)
 	}
+	main := p.Promote
+	if main == nil {
+		main = p.Protect
+	}
 	for _, follower := range p.Register {
 		pod := follower.Pod
-		if pod.Index == p.Promote.Index || !pod.Fit() || memgraph.WouldEmpty(*p.Promote, pod) {
+		if pod.Index == main.Index || !pod.Fit() || memgraph.WouldEmpty(*main, pod) {
 			return fmt.Errorf("8: %s is registered", pod.Name)
 		}
-		lacksData := pod.Instance.Storage.Vertices == 0 && p.Promote.Instance.Storage.Vertices > 0
+		lacksData := pod.Instance.Storage.Vertices == 0 && main.Instance.Storage.Vertices > 0
 		if follower.Mode.Synchronous() && (pod.UID != p.Record.Partner.UID || pod.Instance.Diverged || pod.Instance.Rejoin || lacksData) {
 			return fmt.Errorf("9: %s is registered %s", pod.Name, follower.Mode)
 		}
+	}
+	return nil
+}
+
+func safeHold(s memgraph.Snapshot, p Plan) error {
+	if p.Record.Phase.ChangesMain() != (p.Promote != nil) || (p.Record.Phase == memgraph.Protecting) != (p.Protect != nil) {
+		return fmt.Errorf("10: phase %s, to promote %v, to protect %v", p.Record.Phase, p.Promote, p.Protect)
+	}
+	if main, ok := s.Main(); p.Protect != nil && (!ok || p.Protect.UID != main.UID || !main.Answers(memgraph.RoleMain)) {
+		return fmt.Errorf("10: %s is protected, and is not MAIN", p.Protect.Name)
 	}
 	return nil
 }
@@ -310,18 +328,37 @@ func settles(s memgraph.Snapshot) error {
 func after(s memgraph.Snapshot, p Plan) memgraph.Snapshot {
 	s.Pods = slices.Clone(s.Pods)
 	s.Topology, s.Floor = p.Record, max(s.Floor, p.Record.Generation)
-	if p.Promote == nil {
+	if p.Promote == nil && p.Protect == nil {
 		return s
 	}
 	for i, pod := range s.Pods {
 		switch {
+		case p.Protect != nil && pod.UID == p.Protect.UID:
+			s.Pods[i].Instance.Replicas = retired(pod, p.Register)
 		case p.Demote != nil && pod.UID == p.Demote.UID:
 			s.Pods[i].Instance.Role = memgraph.RoleReplica
-		case pod.UID == p.Promote.UID:
+		case p.Promote != nil && pod.UID == p.Promote.UID:
 			s.Pods[i].Instance.Role = memgraph.RoleMain
 			s.Pods[i].Instance.Replicas, s.Pods[i].Instance.ReplicasAt = nil, s.Now
 		}
 	}
+	s.Topology.InSync = p.Protect != nil && len(p.Register) > 0
 	s.Topology.Phase, s.Topology.Pending = memgraph.Stable, nil
 	return s
+}
+
+// retired is main's list once its partner was replaced.
+func retired(main memgraph.Pod, followers []Follower) []memgraph.Replica {
+	var out []memgraph.Replica
+	for _, r := range main.Instance.Replicas {
+		if !inTheWay(r, followers) {
+			out = append(out, r)
+		}
+	}
+	for _, f := range followers {
+		out = append(out, memgraph.Replica{
+			Name: memgraph.ReplicaName(f.Pod.Name), Address: f.Pod.ReplicationAddr(), Mode: f.Mode, Status: memgraph.StatusReady,
+		})
+	}
+	return out
 }

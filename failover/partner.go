@@ -8,40 +8,45 @@ import (
 )
 
 // partner decides about the partner of a MAIN that is well. "The list" is MAIN's
-// SHOW REPLICAS, which counts for as long as patience lasts.
+// SHOW REPLICAS, which counts for as long as patience lasts; a successor is a
+// replica that it shows as async and in step, and that is fit and answers.
 //
-//	partner | it                                            | plan
-//	any     | the list is older, or not known               | Nothing
-//	none    | another replica is async, in step and fit     | AssignPartner, lowest ordinal
-//	        |                                               | Nothing
-//	some    | gone, restarted, refuses, terminating,        | LosePartner
-//	        | diverged, or MAIN though it was in sync       |
-//	        | silent for longer than patience               | Blocked
-//	in sync | not listed as synchronous, ready or at it     | UnsyncPartner
-//	not     | listed in the right mode, in step, and it     | ConfirmPartner
-//	        | has answered since                            |
-//	any     |                                               | Nothing
+//	partner    | it                                            | plan
+//	some       | gone, restarted, refuses, terminating,        | LosePartner, to a
+//	           | diverged, or MAIN though it was in sync       | successor or nobody
+//	           | silent for longer than patience               | Blocked
+//	any        | the list is older, or not known               | Nothing
+//	none       | a successor; commits wait for nobody          | AssignPartner
+//	           |                                               | Nothing
+//	in sync    | not listed as synchronous, ready or at it     | UnsyncPartner
+//	not        | listed in the right mode, in step, and it     | ConfirmPartner
+//	           | has answered since                            |
+//	           | listed in another mode, in step, and fit      | AssignPartner
+//	any        |                                               | Nothing
+//	Protecting | it does not answer as the same replica        | LosePartner, as above
+//	           | it does, or there is to be none               | the plan that was begun
 //
 // A replica that is registered synchronously without being the partner is never
 // assigned: it may be one that was lost, which MAIN can show as ready although
 // it came back empty. Reconciliation registers it anew as async first.
 func partner(s memgraph.Snapshot) Plan {
 	main, _ := s.Main()
+	if s.Topology.Phase == memgraph.Protecting {
+		return protect(s, main)
+	}
 	if !s.Topology.Partner.None() {
 		p, ok := s.Pod(s.Topology.Partner.Index)
 		if why := lost(s, p, ok); why != "" {
-			next := s.Topology
-			next.Partner, next.InSync = memgraph.Member{}, false
-			return recordOnly(s, LosePartner, next, why)
+			return replacePartner(s, LosePartner, successor(s, main), why)
 		}
 		if silentFor(s, p, patience) {
 			return Plan{Kind: Blocked, Reason: fmt.Sprintf("partner %s does not answer, and writes wait for it: delete its pod", p.Name)}
 		}
 	}
-	switch listed := main.Instance.ReplicasAt; {
-	case listed.IsZero():
+	switch {
+	case main.Instance.ReplicasAt.IsZero():
 		return Plan{Kind: Nothing, Reason: "the replicas of MAIN are not known yet"}
-	case s.Now.Sub(listed) > patience:
+	case !lately(s, main):
 		return Plan{Kind: Nothing, Reason: "MAIN has not listed its replicas lately"}
 	case s.Topology.Partner.None():
 		return assign(s, main)
@@ -49,19 +54,86 @@ func partner(s memgraph.Snapshot) Plan {
 	return confirm(s, main)
 }
 
+// lately holds while MAIN's list counts.
+func lately(s memgraph.Snapshot, main memgraph.Pod) bool {
+	return s.Now.Sub(main.Instance.ReplicasAt) <= patience
+}
+
+// protect finishes the change of the partner that the record says was begun.
+func protect(s memgraph.Snapshot, main memgraph.Pod) Plan {
+	t := s.Topology
+	plan := Plan{Kind: Kind(t.Pending.Kind), Reason: t.Pending.Reason, Record: t, Written: true, Protect: &main}
+	if t.Partner.None() {
+		return plan
+	}
+	p, ok := s.Pod(t.Partner.Index)
+	why := lost(s, p, ok)
+	switch {
+	case why != "":
+	case !p.Answers(memgraph.RoleReplica) || !p.Fit():
+		why = fmt.Sprintf("%s was to be partner and does not answer as a replica", t.Partner.Pod)
+	case !s.CatchesUp(main, p) || memgraph.WouldEmpty(main, p):
+		why = fmt.Sprintf("%s was to be partner and may hold other data", t.Partner.Pod)
+	}
+	mode, known := memgraph.PartnerMode(main, p)
+	switch {
+	case why != "":
+		return replacePartner(s, LosePartner, successor(s, main), why)
+	case !known:
+		return Plan{Kind: Waiting, Reason: fmt.Sprintf("the versions of %s and %s are not known yet", main.Name, p.Name)}
+	}
+	plan.Register = []Follower{{Pod: p, Mode: mode}}
+	return plan
+}
+
+// replacePartner is the plan that makes to the partner, nobody if it is nil.
+func replacePartner(s memgraph.Snapshot, kind Kind, to *memgraph.Pod, why string) Plan {
+	main, _ := s.Main()
+	next := s.Topology
+	next.Phase = memgraph.Protecting
+	next.Pending = &memgraph.Pending{From: s.Topology.Partner, Kind: string(kind), Reason: why, Started: s.Now}
+	next.Partner, next.InSync = memgraph.Member{}, false
+	plan := Plan{Kind: kind, Reason: why, Protect: &main}
+	if to != nil {
+		mode, _ := memgraph.PartnerMode(main, *to)
+		next.Partner, plan.Register = to.Member(), []Follower{{Pod: *to, Mode: mode}}
+	}
+	plan.Record = next
+	return plan
+}
+
+// assign waits for what commits wait for to be let go of: until then the change
+// would hold clients for nothing.
 func assign(s memgraph.Snapshot, main memgraph.Pod) Plan {
-	for _, p := range s.Pods {
-		r, ok := s.Registration(main, p)
-		if !ok || r.Mode != memgraph.Async || !r.InStep() || p.Instance.Diverged || p.Instance.Rejoin {
-			continue
-		}
-		if p.Index != main.Index && p.Fit() && p.Answers(memgraph.RoleReplica) {
-			next := s.Topology
-			next.Partner, next.InSync = p.Member(), false
-			return recordOnly(s, AssignPartner, next, p.Name+" is in step with MAIN")
+	to := successor(s, main)
+	if to == nil {
+		return Plan{Kind: Nothing, Reason: "no replica is in step with MAIN"}
+	}
+	for _, r := range main.Instance.Replicas {
+		if r.Mode.Synchronous() && !s.Droppable(r) {
+			return Plan{Kind: Nothing, Reason: fmt.Sprintf("MAIN cannot let go of %s yet, which is %s", r.Name, r.Status)}
 		}
 	}
-	return Plan{Kind: Nothing, Reason: "no replica is in step with MAIN"}
+	return replacePartner(s, AssignPartner, to, to.Name+" is in step with MAIN")
+}
+
+// successor is the replica with the lowest ordinal that can be partner at once.
+func successor(s memgraph.Snapshot, main memgraph.Pod) *memgraph.Pod {
+	for _, p := range s.Pods {
+		r, ok := s.Registration(main, p)
+		if ok && r.Mode == memgraph.Async && p.Index != main.Index && lately(s, main) && able(s, main, p, r) {
+			return &p
+		}
+	}
+	return nil
+}
+
+// able holds for a replica that can be partner as soon as its registration, r, is
+// in the mode for that.
+func able(s memgraph.Snapshot, main, p memgraph.Pod, r memgraph.Replica) bool {
+	mode, known := memgraph.PartnerMode(main, p)
+	return known && r.Mode != mode && r.InStep() && s.CatchesUp(main, p) && !memgraph.WouldEmpty(main, p) &&
+		p.Fit() && p.Answers(memgraph.RoleReplica)
 }
 
 // lost tells why the partner can no longer be it; "" if it can.
@@ -102,6 +174,8 @@ func confirm(s memgraph.Snapshot, main memgraph.Pod) Plan {
 	case protected && known && r.Mode == mode && r.InStep() && !p.Instance.Rejoin && answersSince(p, main.Instance.ReplicasAt):
 		next.InSync = true
 		return recordOnly(s, ConfirmPartner, next, says)
+	case registered && able(s, main, p, r):
+		return replacePartner(s, AssignPartner, &p, says)
 	}
 	return Plan{Kind: Nothing, Reason: "it is not in sync yet: " + says}
 }

@@ -34,13 +34,14 @@ const (
 	// Restore promotes a recorded MAIN that came to be a replica.
 	Restore Kind = "restore"
 
-	// AssignPartner names a replica that is in step as the next partner.
+	// AssignPartner has MAIN ship synchronously to a replica that is in step.
 	AssignPartner Kind = "assign-partner"
 	// ConfirmPartner says that the partner holds every acknowledged write.
 	ConfirmPartner Kind = "confirm-partner"
 	// UnsyncPartner says that it no longer surely does.
 	UnsyncPartner Kind = "unsync-partner"
-	// LosePartner lets a partner go that is gone, restarted or going.
+	// LosePartner lets a partner go that is gone, restarted or going, and has a
+	// replica that is in step succeed it.
 	LosePartner Kind = "lose-partner"
 )
 
@@ -57,7 +58,11 @@ type Plan struct {
 	Demote *memgraph.Pod
 	// Promote is the pod to make MAIN.
 	Promote *memgraph.Pod
-	// Register are the replicas for the new MAIN to take over: the fence.
+	// Protect is the MAIN that stays, and is to ship synchronously to who is in
+	// Register and to nobody else.
+	Protect *memgraph.Pod
+	// Register are the replicas for MAIN to take over, the partner first. For a new
+	// MAIN they are all that there are: the fence.
 	Register []Follower
 	// Seen is when the event that led to this plan was received, Taken when it
 	// left its queue.

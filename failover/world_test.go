@@ -94,6 +94,11 @@ func listed(i int, change func(*memgraph.Replica)) edit {
 	}
 }
 
+// invalid has MAIN know that pod i does not answer as its replica.
+func invalid(i int) edit {
+	return listed(i, func(r *memgraph.Replica) { r.Status = memgraph.StatusInvalid })
+}
+
 func gone(i int) edit {
 	return func(s *memgraph.Snapshot) {
 		var kept []memgraph.Pod
@@ -189,4 +194,12 @@ func underWay(phase memgraph.Phase) edit {
 		s.Topology.Pending = &memgraph.Pending{From: from, Kind: "failover", Reason: "because", Started: now}
 		noPartner(s)
 	}
+}
+
+// protecting is a record of mg-0 being given pod i as its partner.
+func protecting(i int) edit {
+	return record(func(t *memgraph.Topology) {
+		t.Partner, t.InSync, t.Phase = replica(i).Member(), false, memgraph.Protecting
+		t.Pending = &memgraph.Pending{Kind: string(LosePartner), Reason: "because", Started: now}
+	})
 }

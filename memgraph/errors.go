@@ -45,6 +45,9 @@ var (
 	// ErrNotConfirmed says that a synchronous replica did not confirm a commit: a
 	// SYNC one stays on MAIN all the same, a STRICT_SYNC one is aborted everywhere.
 	ErrNotConfirmed = errors.New("not confirmed by a synchronous replica")
+	// ErrUnsafe says that a statement was not sent, for MAIN might not survive it at
+	// this moment.
+	ErrUnsafe = errors.New("unsafe at the moment")
 	// ErrNotRegistered says that MAIN knows no replica of that name.
 	ErrNotRegistered = errors.New("no such replica")
 )

@@ -219,6 +219,25 @@ func (s Snapshot) At(address string) (Pod, bool) {
 	return Pod{}, false
 }
 
+// Droppable holds where MAIN survives DROP REPLICA of r, which depends on the
+// process that r leads to: MAIN is known to freeze or crash over one that
+// recovers, or that is silent with commits unsent. Source: observed on 3.7.2 and
+// 3.12.0.
+func (s Snapshot) Droppable(r Replica) bool {
+	p, exists := s.At(r.Address)
+	gone := !exists || p.Instance.Reach == Refused || p.Instance.Reach == NotAsked && !p.Running
+	alive := exists && p.Instance.Reach == Answered
+	switch r.Status {
+	case StatusNone:
+		return true
+	case StatusReady, StatusDiverged:
+		return alive
+	case StatusInvalid:
+		return gone
+	}
+	return false
+}
+
 // PartnerMode is what partner is to be registered with on main: StrictSync where
 // both run a version that has it, else Sync. ok is false while a version is not
 // known.
@@ -232,12 +251,40 @@ func PartnerMode(main, partner Pod) (mode SyncMode, ok bool) {
 	return Sync, true
 }
 
+// List keeps what a MAIN that was asked at that time has told of its replicas.
+func (i *Instance) List(replicas []Replica, asked, told time.Time) {
+	for n := range replicas {
+		r := &replicas[n]
+		if r.Status != StatusInvalid {
+			continue
+		}
+		r.InvalidSince = asked
+		for _, before := range i.Replicas {
+			if before.Name == r.Name && before.Status == StatusInvalid {
+				r.InvalidSince = before.InvalidSince
+			}
+		}
+	}
+	i.Replicas, i.ReplicasAsked, i.ReplicasAt = replicas, asked, told
+}
+
 // NoteListed keeps what the recorded MAIN, asked at that time, said of the process.
 func (i *Instance) NoteListed(r Replica, asked time.Time) {
 	i.ListedAt = asked
 	if r.Near() {
 		i.NearAt = asked
 	}
+}
+
+// lostAge is how long MAIN calls a replica invalid before that counts as lasting:
+// it tries to reach one every second, and notices in three.
+const lostAge = 5 * time.Second
+
+// Lost reports whether MAIN has called the replica invalid for so long that it will
+// not come back by itself. If its process lives it obeys another MAIN, or none: that
+// of a MAIN which died amid REGISTER does.
+func (s Snapshot) Lost(r Replica) bool {
+	return r.Status == StatusInvalid && !r.InvalidSince.IsZero() && s.Now.Sub(r.InvalidSince) >= lostAge
 }
 
 // nearAge is how long what a MAIN said of a replica stays true enough: it falls

@@ -22,7 +22,8 @@ type Topology struct {
 	// false before protection is weakened, and true only after Partner was seen
 	// registered synchronously, ready and not behind.
 	InSync bool
-	// Pending is the change under way; nil if and only if Phase is Stable.
+	// Pending is the change under way; nil if and only if Phase is Stable. Gateways
+	// hold their clients while there is one.
 	Pending *Pending
 	// History holds the last changes, the newest first, at most MaxHistory.
 	History []Change
@@ -31,16 +32,20 @@ type Topology struct {
 	Revision string
 }
 
-// Phase of a change of MAIN.
+// Phase of a change of MAIN or of its partner.
 type Phase string
 
 // Phases. In Switching the old MAIN is alive and demoted first; in FailingOver
-// it is not.
+// it is not. In Protecting MAIN stays, and its partner is replaced.
 const (
 	Stable      Phase = "Stable"
 	Switching   Phase = "Switching"
 	FailingOver Phase = "FailingOver"
+	Protecting  Phase = "Protecting"
 )
+
+// ChangesMain reports whether MAIN is being replaced.
+func (p Phase) ChangesMain() bool { return p == Switching || p == FailingOver }
 
 // Member is one incarnation of a pod: the fields tell it from the pod of the
 // same name before and after, and from a restarted process in the same pod.
@@ -64,9 +69,10 @@ func (m Member) complete() bool {
 	return m.Pod != "" && m.Index >= 0 && m.UID != "" && m.IP != "" && m.RunID != ""
 }
 
-// Pending is a decided change of MAIN that is not finished, kept so that a new
-// leader finishes what the old one began.
+// Pending is a decided change that is not finished, kept so that a new leader
+// finishes what the old one began.
 type Pending struct {
+	// From is who was MAIN, or partner, before; the zero Member is nobody.
 	From    Member    `json:"from"`
 	Kind    string    `json:"kind"`
 	Reason  string    `json:"reason"`
@@ -112,8 +118,10 @@ func (t Topology) Validate() error {
 		return fmt.Errorf("partner: %s is MAIN too", t.Partner.Pod)
 	case t.InSync && t.Partner.None():
 		return fmt.Errorf("inSync: true without a partner")
-	case t.Phase != Stable && t.Phase != Switching && t.Phase != FailingOver:
+	case t.Phase != Stable && t.Phase != Protecting && !t.Phase.ChangesMain():
 		return fmt.Errorf("phase: unknown value %q", t.Phase)
+	case t.InSync && t.Phase != Stable:
+		return fmt.Errorf("inSync: true in phase %s", t.Phase)
 	case (t.Phase == Stable) != (t.Pending == nil):
 		return fmt.Errorf("pending: does not fit phase %s", t.Phase)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Ports on which an instance listens.
@@ -64,6 +65,9 @@ type Replica struct {
 	// Behind is that timestamp less MAIN's: negative while the replica lacks
 	// commits. Its unit is timestamps, about two for every commit.
 	Behind int64
+	// InvalidSince is when MAIN was first found to call it invalid; whoever keeps
+	// lists sets it.
+	InvalidSince time.Time
 }
 
 // Ghost reports whether this is what a failed REGISTER leaves: it occupies the

@@ -10,9 +10,11 @@ import (
 // Verb is what a step does; its string is the word in logs and metrics.
 type Verb string
 
-// Verbs. Drop and Register are statements on MAIN, Demote is one on the pod.
+// Verbs. Drop and Register are statements on MAIN, Demote is one on the pod, and
+// Evict deletes the pod.
 const (
 	Demote   Verb = "demote"
+	Evict    Verb = "evict"
 	Drop     Verb = "drop"
 	Register Verb = "register"
 )
@@ -53,10 +55,12 @@ const listAge = 5 * time.Second
 //	replica                 | none                      | register
 //	                        | ghost, another address,   | drop if droppable, register async
 //	                        | or from before a wipe     |
-//	                        | wrong mode, in step       | drop, register in the right mode
-//	                        | async while not in step   | –
-//	not fit                 | synchronous, not partner  | drop if droppable
-//	gone                    | synchronous               | drop if droppable
+//	                        | lost, and nobody else is  | evict
+//	                        | or commits wait for it    |
+//	                        | synchronous, in step, not | drop, register async
+//	                        | partner                   |
+//	not fit, gone           | synchronous, not partner; | drop if droppable
+//	                        | or lost                   |
 //	beyond the StatefulSet  | any                       | drop if droppable
 //
 // Who is registered for the first time is so by the snapshot's FirstMode.
@@ -125,48 +129,56 @@ func (d *differ) subdue(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	d.register(p, d.s.FirstMode(d.main, p), "it is to follow MAIN")
 }
 
-// follow gives a replica the registration that the record wants.
+// follow gives a replica the registration that the record wants. To have the
+// partner's in another mode takes clients that are held: it is failover's.
 func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
-	mode := memgraph.Async
-	if d.partner(p) {
-		known := false
-		if mode, known = memgraph.PartnerMode(d.main, p); !known {
-			return
-		}
-	}
 	switch {
 	case !registered:
 		d.register(p, d.s.FirstMode(d.main, p), "it is a replica without registration")
 	case r.Ghost() || p.Instance.Rejoin || !p.HasAddress(r.Address):
-		if d.droppable(r) {
+		if d.s.Droppable(r) {
 			d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "its registration to " + r.Address + " does not lead to its data"})
 			d.register(p, memgraph.Async, "its registration was dropped")
 		}
-	case r.Mode != mode && r.InStep():
-		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: fmt.Sprintf("it is to be %s, not %s", mode, r.Mode)})
-		d.register(p, mode, fmt.Sprintf("it is to be %s", mode))
+	case d.s.Lost(r) && (r.Mode.Synchronous() || d.othersFit(p)):
+		// MAIN survives letting go of it only once its process has ended.
+		d.add(Step{Verb: Evict, Pod: p, Replica: r.Name, Reason: "it obeys another MAIN than the one that lists it"})
+	case r.Mode.Synchronous() && !d.partner(p) && r.InStep():
+		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "commits wait for it, and it is not the partner"})
+		d.register(p, memgraph.Async, "it is not the partner")
 	}
 }
 
-// release drops the synchronous registration of a pod that cannot confirm
-// commits any more, unless it is the partner still.
+// release drops the registration of a pod that cannot confirm commits any more,
+// unless it is the partner still: at once where commits wait for it, and else
+// after a while, since it may have been evicted for the registration to go.
 func (d *differ) release(p memgraph.Pod, r memgraph.Replica) {
-	if r.Mode.Synchronous() && !d.partner(p) && d.droppable(r) {
-		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "commits wait for it, and it is not the partner"})
+	if (r.Mode.Synchronous() || d.s.Lost(r)) && !d.partner(p) && d.s.Droppable(r) {
+		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "it is gone, and registered anew when it is back"})
 	}
 }
 
 // orphans drops the registrations of pods that are gone: at once where commits
-// wait for them, and else only where the StatefulSet asks for no such pod.
+// wait for them or the StatefulSet asks for no such pod, and else after a while.
 func (d *differ) orphans() {
 	for _, r := range d.main.Instance.Replicas {
-		if d.hasPod(r) || (d.s.Claimed(r) && !r.Mode.Synchronous()) {
+		if d.hasPod(r) || d.s.Claimed(r) && !r.Mode.Synchronous() && !d.s.Lost(r) {
 			continue
 		}
-		if d.droppable(r) {
+		if d.s.Droppable(r) {
 			d.add(Step{Verb: Drop, Replica: r.Name, Reason: "there is no pod behind it"})
 		}
 	}
+}
+
+// othersFit holds where nobody else is missing.
+func (d *differ) othersFit(p memgraph.Pod) bool {
+	for _, o := range d.s.Pods {
+		if o.Index != p.Index && !o.Fit() {
+			return false
+		}
+	}
+	return len(d.s.Pods) >= d.s.Wanted
 }
 
 func (d *differ) hasPod(r memgraph.Replica) bool {
@@ -174,25 +186,6 @@ func (d *differ) hasPod(r memgraph.Replica) bool {
 		if own, ok := d.s.Registration(d.main, p); ok && own.Name == r.Name {
 			return true
 		}
-	}
-	return false
-}
-
-// droppable holds where MAIN survives DROP REPLICA (invariant 3), which depends
-// on the process that r leads to: MAIN is known to freeze or crash over one that
-// recovers, or that is silent with commits unsent. Source: observed on 3.7.2 and
-// 3.12.0.
-func (d *differ) droppable(r memgraph.Replica) bool {
-	p, exists := d.s.At(r.Address)
-	gone := !exists || p.Instance.Reach == memgraph.Refused
-	alive := exists && p.Instance.Reach == memgraph.Answered
-	switch r.Status {
-	case memgraph.StatusNone:
-		return true
-	case memgraph.StatusReady, memgraph.StatusDiverged:
-		return alive
-	case memgraph.StatusInvalid:
-		return gone
 	}
 	return false
 }

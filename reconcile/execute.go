@@ -18,6 +18,11 @@ type Runner interface {
 	Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error
 }
 
+// Evictor deletes a pod for another to come in its place.
+type Evictor interface {
+	Evict(ctx context.Context, pod memgraph.Pod) error
+}
+
 // Result is what became of a step.
 type Result struct {
 	Step Step
@@ -28,13 +33,14 @@ type Result struct {
 // refuses two at once, are sent one at a time across all of them.
 type Executor struct {
 	runner   Runner
+	evictor  Evictor
 	breakers *Breakers
 	main     chan struct{} // holds a token while a statement is under way on MAIN
 }
 
-// NewExecutor sends statements through r, behind b.
-func NewExecutor(r Runner, b *Breakers) *Executor {
-	return &Executor{runner: r, breakers: b, main: make(chan struct{}, 1)}
+// NewExecutor sends statements through r, behind b, and evicts through ev.
+func NewExecutor(r Runner, ev Evictor, b *Breakers) *Executor {
+	return &Executor{runner: r, evictor: ev, breakers: b, main: make(chan struct{}, 1)}
 }
 
 // Execute applies steps: those on one pod in order until one fails, the pods in
@@ -72,6 +78,8 @@ func (e *Executor) apply(ctx context.Context, s Step) error {
 		return context.Cause(ctx)
 	}
 	switch s.Verb {
+	case Evict:
+		return e.evictor.Evict(ctx, s.Pod)
 	case Demote:
 		return e.breakers.Do(BreakerKey(s.Pod), func() error { return e.runner.Demote(ctx, s.Pod) })
 	case Register:

@@ -71,7 +71,7 @@ func returned() []Step {
 
 func TestStepsOnAPodAreMadeInOrder(t *testing.T) {
 	r := &runner{}
-	results := NewExecutor(r, NewBreakers()).Execute(t.Context(), returned())
+	results := NewExecutor(r, r, NewBreakers()).Execute(t.Context(), returned())
 	assert.Len(t, results, 6)
 	for _, res := range results {
 		assert.NoError(t, res.Err)
@@ -90,7 +90,7 @@ func TestAFailedStepEndsItsPodsChainOnly(t *testing.T) {
 		}
 		return nil
 	}}
-	results := NewExecutor(r, NewBreakers()).Execute(t.Context(), returned())
+	results := NewExecutor(r, r, NewBreakers()).Execute(t.Context(), returned())
 	assert.Len(t, results, 4)
 	assert.ErrorIs(t, results[0].Err, memgraph.ErrBusy)
 	assert.NotContains(t, r.log, "drop mg_1")
@@ -111,7 +111,7 @@ func TestASlowPodDelaysNoOther(t *testing.T) {
 			}
 			return nil
 		}}
-		results := NewExecutor(r, NewBreakers()).Execute(t.Context(), returned())
+		results := NewExecutor(r, r, NewBreakers()).Execute(t.Context(), returned())
 		assert.Zero(t, served, "invariant 5")
 		assert.Equal(t, PodTimeout, time.Since(start), "a pod costs no more than its time")
 		assert.ErrorIs(t, results[0].Err, memgraph.ErrUnreachable)
@@ -132,7 +132,7 @@ func TestAPodThatIsAskedInVainHoldsUpNobodyOnMain(t *testing.T) {
 			}
 			return nil
 		}}
-		NewExecutor(r, NewBreakers()).Execute(t.Context(), returned())
+		NewExecutor(r, r, NewBreakers()).Execute(t.Context(), returned())
 		assert.Zero(t, served, "invariant 5")
 		assert.NotContains(t, r.log, "register mg-1 async", "nobody is registered who does not answer")
 	})
@@ -144,7 +144,7 @@ func TestStatementsOnMainNeverOverlap(t *testing.T) {
 			<-time.After(time.Millisecond) // of the bubble
 			return nil
 		}}
-		e := NewExecutor(r, NewBreakers())
+		e := NewExecutor(r, r, NewBreakers())
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() { e.Execute(t.Context(), returned()) })
@@ -160,7 +160,7 @@ func TestNoStatementIsSentOnceTheGenerationHasEnded(t *testing.T) {
 	r := &runner{}
 	r.do = func(context.Context, string) error { end(errSuperseded); return nil }
 	steps := slices.DeleteFunc(returned(), func(s Step) bool { return s.Pod.Index != 1 })
-	results := NewExecutor(r, NewBreakers()).Execute(ctx, steps)
+	results := NewExecutor(r, r, NewBreakers()).Execute(ctx, steps)
 	require.Len(t, results, 2)
 	assert.Equal(t, []string{"demote mg-1"}, r.log)
 	assert.ErrorIs(t, results[1].Err, errSuperseded)
@@ -221,4 +221,8 @@ func TestBreakers(t *testing.T) {
 		p.Container = "c2"
 		assert.NotEqual(t, before, BreakerKey(p))
 	})
+}
+
+func (r *runner) Evict(ctx context.Context, p memgraph.Pod) error {
+	return r.statement(ctx, "evict "+p.Name)
 }

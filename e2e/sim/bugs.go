@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"memgraph-controller/failover"
 	"memgraph-controller/memgraph"
 	"memgraph-controller/reconcile"
@@ -20,6 +22,7 @@ type Bug struct {
 
 	blindPut         bool // no compare-and-set
 	anyAuthority     bool // the lease is not looked at
+	readyAtOnce      bool // a partner that was registered is held to be ready
 	unsealed         bool // the new epoch is not made durable
 	blindGateway     bool // the role is not verified
 	forgetfulGateway bool // the generation is not looked at
@@ -33,7 +36,7 @@ var bugs = []Bug{
 	{Name: "the generation stays when MAIN changes", planned: keepGeneration},
 	{Name: "a partner is promoted that is not in sync", seen: trustPartner},
 	{Name: "a partner is promoted that has restarted", seen: overlookRestart},
-	{Name: "a partner is called in sync as soon as it is named", planned: confirmAtOnce},
+	{Name: "a partner is called in sync as soon as it is named", readyAtOnce: true},
 	{Name: "a partner stays in sync while MAIN calls it behind", seen: overlookList},
 	{Name: "the registration of the partner is renewed while it is in sync", wanted: forgetSync},
 	{Name: "a MAIN is taken back without its data", seen: overlookLoss},
@@ -67,12 +70,6 @@ func trustPartner(s *memgraph.Snapshot) {
 func overlookRestart(s *memgraph.Snapshot) {
 	if p, ok := s.Pod(s.Topology.Partner.Index); ok && !s.Topology.Partner.None() && mainIsBad(s) {
 		s.Topology.Partner.UID, s.Topology.Partner.RunID = p.UID, p.Instance.RunID
-	}
-}
-
-func confirmAtOnce(p *failover.Plan) {
-	if p.Kind == failover.AssignPartner {
-		p.Record.InSync = true
 	}
 }
 
@@ -131,4 +128,13 @@ func withoutRegister(steps []reconcile.Step) []reconcile.Step {
 		}
 	}
 	return rest
+}
+
+// readily is the list of a MAIN all of whose replicas are in step.
+func readily(replicas []memgraph.Replica) []memgraph.Replica {
+	replicas = slices.Clone(replicas)
+	for i := range replicas {
+		replicas[i].Status, replicas[i].Behind = memgraph.StatusReady, 0
+	}
+	return replicas
 }

@@ -105,6 +105,7 @@ func (c *contender) onPod(index int, p *memgraph.Pod) {
 		c.term.urgent.add(clusterKey)
 	}
 	c.term.routine.add(memgraph.PodName(cluster, index))
+	c.term.routine.add(c.record.Main.Pod)
 }
 
 // isUrgent mirrors controller's route.
@@ -284,7 +285,7 @@ func (c *contender) startTerm() {
 	t.generation, t.supersede = context.WithCancel(ctx)
 	t.urgent = newLane(c, 5*time.Millisecond, 250*time.Millisecond, t.syncFailover)
 	t.routine = newLane(c, 50*time.Millisecond, 30*time.Second, t.syncPod)
-	t.executor = reconcile.NewExecutor(effects{t}, c.breakers)
+	t.executor = reconcile.NewExecutor(effects{t}, effects{t}, c.breakers)
 	c.term = t
 	t.urgent.add(clusterKey)
 	c.s.spawn(func() {

@@ -33,8 +33,10 @@ type roles struct{ effects }
 var (
 	_ failover.Store     = effects{}
 	_ failover.Registrar = effects{}
+	_ failover.Gateways  = effects{}
 	_ failover.Roles     = roles{}
 	_ reconcile.Runner   = effects{}
+	_ reconcile.Evictor  = effects{}
 )
 
 // authority returns why we must not act any more.
@@ -93,16 +95,7 @@ func (r roles) Promote(ctx context.Context, addr string) error {
 	return r.t.c.promote(ctx, addr, deadline)
 }
 
-// Demote is failover's: the time that a handover lets the other gateways park
-// has virtual time here.
 func (r roles) Demote(ctx context.Context, addr string) error {
-	if err := r.t.c.sleep(controller.Defaults.Settle); err != nil {
-		return err
-	}
-	return r.demote(ctx, addr)
-}
-
-func (r roles) demote(ctx context.Context, addr string) error {
 	deadline := r.t.c.s.now + demoteLimit
 	if err := r.authority("demote"); err != nil {
 		return err
@@ -129,15 +122,59 @@ func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod, mode me
 	if err := e.Answers(ctx, replica); err != nil {
 		return err
 	}
+	if e.t.c.seen[replica.UID].RunID != replica.Instance.RunID {
+		return fmt.Errorf("%s has restarted meanwhile", replica.Name)
+	}
 	return e.Register(ctx, main, replica, mode)
 }
 
+// Park lets the other gateways see the record.
+func (e effects) Park(context.Context, memgraph.Topology) error {
+	return e.t.c.sleep(controller.Defaults.Settle)
+}
+
+func (e effects) pause(_ context.Context, d time.Duration) error { return e.t.c.sleep(d) }
+
+func (e effects) Replicas(_ context.Context, main memgraph.Pod) ([]memgraph.Replica, error) {
+	asked := e.t.c.w.clock()
+	if err := e.t.c.listReplicas(main); err != nil {
+		return nil, err
+	}
+	i := e.t.c.seen[main.UID]
+	if i.ReplicasAt.IsZero() || i.ReplicasAsked.Before(asked) {
+		return nil, memgraph.ErrUnreachable
+	}
+	if e.t.c.w.bug.readyAtOnce {
+		return readily(i.Replicas), nil
+	}
+	return i.Replicas, nil
+}
+
 func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
-	if err := (roles{e}).demote(ctx, pod.Addr()); err != nil {
+	if err := (roles{e}).Demote(ctx, pod.Addr()); err != nil {
 		return err
 	}
 	e.note(pod, func(i *memgraph.Instance) { i.Rejoin = true })
 	return nil
+}
+
+func (e effects) Retire(ctx context.Context, main memgraph.Pod, r memgraph.Replica) error {
+	if !e.t.c.snapshot(e.t.c.record).Droppable(r) {
+		return memgraph.ErrUnsafe
+	}
+	return e.Drop(ctx, main, r.Name)
+}
+
+func (e effects) Evict(_ context.Context, pod memgraph.Pod) error {
+	if err := e.authority("evict"); err != nil {
+		return err
+	}
+	return e.t.c.request(func() error {
+		if h := e.t.c.w.hosts[pod.Index]; h.uid == pod.UID {
+			h.evict()
+		}
+		return nil
+	})
 }
 
 func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) error {
@@ -148,25 +185,31 @@ func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) er
 	if err := e.quiet(main, replica, deadline); err != nil {
 		return err
 	}
+	defer e.outdate(main)
 	return e.t.c.whileBusy(ctx, deadline, func() error {
 		return e.t.c.send(main.Addr(), deadline, func(p *process) error { return p.drop(replica) })
 	})
 }
 
-var errNotQuiet = errors.New("replica is not quiet")
-
-// quiet makes sure that main is sending the replica nothing at this moment.
+// quiet makes sure that main survives the drop of the replica at this moment.
 func (e effects) quiet(main memgraph.Pod, replica string, deadline time.Duration) error {
-	quiet := true
-	err := e.t.c.ask(main.Addr(), deadline, func(p *process) {
-		for _, r := range p.replicas() {
-			quiet = quiet && (r.Name != replica || !r.Busy())
-		}
-	})
-	if err == nil && !quiet {
-		return errNotQuiet
+	var listed []memgraph.Replica
+	if err := e.t.c.ask(main.Addr(), deadline, func(p *process) { listed = p.replicas() }); err != nil {
+		return err
 	}
-	return err
+	for _, r := range listed {
+		if r.Name == replica && r.Busy() {
+			return memgraph.ErrUnsafe
+		}
+	}
+	return nil
+}
+
+// outdate has no list of main's count that was asked for before now.
+func (e effects) outdate(main memgraph.Pod) {
+	e.note(main, func(i *memgraph.Instance) {
+		i.ReplicasAsked, i.ReplicasAt = e.t.c.w.clock(), time.Time{}
+	})
 }
 
 func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error {
@@ -179,6 +222,7 @@ func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memg
 		Address: net.JoinHostPort(pod.Host, strconv.Itoa(memgraph.ReplicationPort)),
 	}
 	err := e.t.c.register(ctx, main.Addr(), r, deadline)
+	e.outdate(main)
 	switch {
 	case err == nil:
 		e.note(pod, func(i *memgraph.Instance) { i.Rejoin, i.StorageAt = false, time.Time{} })

@@ -13,12 +13,14 @@ type incarnation struct {
 }
 
 // gate is a gateway: it obeys the newest record, and lets clients through only
-// while the process that this names answers as MAIN.
+// while that is stable and the process that it names answers as MAIN.
 type gate struct {
 	c       *contender
 	target  incarnation
+	held    bool         // the record is not stable
 	main    *incarnation // whose relays may live
-	open    bool
+	open    bool         // it answers
+	opened  bool         // clients were let through to it
 	waiting []func()
 	rounds  int // verifications begun; an older one is void
 }
@@ -26,11 +28,17 @@ type gate struct {
 // serve obeys a record.
 func (g *gate) serve(t memgraph.Topology) {
 	next := incarnation{memgraph.Pod{IP: t.Main.IP}.Addr(), t.Main.RunID, t.Generation}
-	if next == g.target || t.Generation <= g.target.generation && !g.c.w.bug.forgetfulGateway {
+	held := t.Phase != memgraph.Stable
+	switch {
+	case next == g.target:
+		g.held = held
+		g.admitAll()
+		return
+	case t.Generation <= g.target.generation && !g.c.w.bug.forgetfulGateway:
 		return
 	}
 	g.c.w.obeys(g, next)
-	g.target = next
+	g.target, g.held = next, held
 	g.cut()
 	if g.c.w.bug.blindGateway {
 		g.confirm()
@@ -95,10 +103,24 @@ func (g *gate) pause(began time.Duration) time.Duration {
 func (g *gate) confirm() {
 	if g.main == nil {
 		main := g.target
-		g.main = &main
-		g.c.w.opens(g)
+		g.main, g.opened = &main, false
 	}
 	g.open = true
+	g.admitAll()
+}
+
+// passable tells whether clients may pass.
+func (g *gate) passable() bool { return g.open && !g.held }
+
+// admitAll lets pass who waits, if that may be.
+func (g *gate) admitAll() {
+	if !g.passable() {
+		return
+	}
+	if !g.opened {
+		g.opened = true
+		g.c.w.opens(g)
+	}
 	waiting := g.waiting
 	g.waiting = nil
 	for _, wake := range waiting {
@@ -110,13 +132,13 @@ func (g *gate) confirm() {
 // long.
 func (g *gate) admit(limit time.Duration) *incarnation {
 	until := g.c.s.now + limit
-	for !g.open && g.c.s.now < until && !g.c.dead {
+	for !g.passable() && g.c.s.now < until && !g.c.dead {
 		g.c.s.suspend(func(wake func()) {
 			g.waiting = append(g.waiting, wake)
 			g.c.s.after(until-g.c.s.now, wake)
 		})
 	}
-	if !g.open || g.c.goesOn() != nil {
+	if !g.passable() || g.c.goesOn() != nil {
 		return nil
 	}
 	return g.main

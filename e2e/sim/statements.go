@@ -224,7 +224,7 @@ func (c *contender) listReplicas(main memgraph.Pod) error {
 	}
 	c.update(main.UID, runID, func(i *memgraph.Instance) {
 		if !asked.Before(i.ReplicasAsked) {
-			i.Replicas, i.ReplicasAsked, i.ReplicasAt = rows, asked, c.w.clock()
+			i.List(rows, asked, c.w.clock())
 		}
 	})
 	c.noteNear(main)

@@ -59,12 +59,12 @@ func (t *term) syncFailover(string) error {
 		t.urgent.addAfter(clusterKey, blockedAgain)
 		return nil
 	}
-	if plan.ChangesMain() {
+	if plan.ChangesMain() || plan.Protect != nil {
 		t.supersede()
 		t.generation, t.supersede = context.WithCancel(t.ctx)
 	}
 	report, err := failover.Execute(t.ctx, plan, failover.Effects{
-		Store: effects{t}, Roles: roles{effects{t}}, Registrar: effects{t}, Leader: t.c.node.String(),
+		Store: effects{t}, Roles: roles{effects{t}}, Registrar: effects{t}, Gateways: effects{t}, Sleep: effects{t}.pause, Leader: t.c.node.String(),
 	})
 	t.c.w.tracef("%s executed %s: missed %v, err %v", t.c.node, plan.Kind, report.Missed, err)
 	t.reconcileAll()
