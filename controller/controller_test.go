@@ -285,7 +285,10 @@ func TestARecordThatIsNoUseIsDerivedAnew(t *testing.T) {
 				defer stop()
 				l.protected()
 				l.lose(0) // so that MAIN is not the pod that a default would name
-				l.fleet.with(1, func(i *instance) { i.vertices = 7 })
+				for i := range 3 {
+					l.fleet.with(i, func(in *instance) { in.vertices = 7 })
+				}
+				l.within(time.Second, "another MAIN", func(r memgraph.Topology) bool { return r.Main.Pod == "mg-1" })
 				l.protected()
 				l.comeBack(0)
 				<-time.After(3 * time.Second)

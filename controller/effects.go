@@ -133,6 +133,9 @@ func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
 // Retire is Drop, unless main might not survive it by what is known of the pod
 // behind r now.
 func (e effects) Retire(ctx context.Context, main memgraph.Pod, r memgraph.Replica) error {
+	if err := e.authority(); err != nil {
+		return err
+	}
 	if !e.c.snapshot(e.c.record.latest()).Droppable(r) {
 		return fmt.Errorf("retire %s, which is %s: %w", r.Name, r.Status, memgraph.ErrUnsafe)
 	}

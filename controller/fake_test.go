@@ -174,7 +174,8 @@ func runningPod(index int) *corev1.Pod {
 type fleet struct {
 	mu        sync.Mutex
 	instances map[string]*instance
-	served    []string // what the gateway was told
+	expected  []string // whom the gateway was to hold clients for
+	served    []string // whom it was to let them through to
 	prepared  string   // whom for
 	forgotten []string // addresses
 	said      []string // statements that change something, "verb address what"
@@ -343,6 +344,12 @@ func (f *fleet) Serve(pod, _, runID string, generation int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.served = append(f.served, fmt.Sprintf("%d %s %s", generation, pod, runID))
+}
+
+func (f *fleet) Expect(pod, _, runID string, generation int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.expected = append(f.expected, fmt.Sprintf("%d %s %s", generation, pod, runID))
 }
 
 func (f *fleet) Prepare(addr string) {

@@ -238,7 +238,7 @@ func TestWhatMainIsSendingToIsNotDropped(t *testing.T) {
 		assert.Equal(t, dropped, err == nil, status)
 		assert.Equal(t, dropped, len(f.statements("drop")) == 1, status)
 		if !dropped {
-			assert.ErrorIs(t, err, errNotQuiet, status)
+			assert.ErrorIs(t, err, memgraph.ErrUnsafe, status)
 		}
 	}
 }

@@ -69,17 +69,23 @@ func TestWithoutAuthorityNothingIsChanged(t *testing.T) {
 	f := newFleet(2)
 	c := newController(t, "a", cs, f)
 	stale := effects{c: c, authority: func() error { return errLeaseStale }}
-	pods := []memgraph.Pod{{Name: "mg-0", IP: "10.0.0.0"}, {Name: "mg-1", IP: "10.0.0.1"}}
+	pods := []memgraph.Pod{{Name: "mg-0", IP: "10.0.0.0"}, {Name: "mg-1", UID: "uid-1", IP: "10.0.0.1"}}
 	f.with(1, func(i *instance) { i.id.Role = memgraph.RoleReplica })
+	known := func(p memgraph.Pod) memgraph.Pod {
+		p.Instance.RunID = "run-1"
+		return p
+	}
 	for name, effect := range map[string]func() error{
 		"put":      func() error { _, err := stale.Put(t.Context(), topology()); return err },
 		"promote":  func() error { return roles{stale}.Promote(t.Context(), pods[1].Addr()) },
 		"demote":   func() error { return roles{stale}.Demote(t.Context(), pods[1].Addr()) },
 		"seal":     func() error { return roles{stale}.SealEpoch(t.Context(), pods[1].Addr()) },
-		"follow":   func() error { return stale.Follow(t.Context(), pods[0], pods[1], memgraph.Async) },
+		"follow":   func() error { return stale.Follow(t.Context(), pods[0], known(pods[1]), memgraph.Async) },
 		"rejoin":   func() error { return stale.Demote(t.Context(), pods[1]) },
 		"register": func() error { return stale.Register(t.Context(), pods[0], pods[1], memgraph.Async) },
 		"drop":     func() error { return stale.Drop(t.Context(), pods[0], "mg_1") },
+		"retire":   func() error { return stale.Retire(t.Context(), pods[0], memgraph.Replica{Name: "mg_1"}) },
+		"evict":    func() error { return stale.Evict(t.Context(), pods[1]) },
 	} {
 		assert.ErrorIs(t, effect(), errLeaseStale, "invariant 3: %s", name)
 	}

@@ -135,14 +135,14 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	switch {
 	case !registered:
 		d.register(p, d.s.FirstMode(d.main, p), "it is a replica without registration")
+	case d.s.Lost(r) && p.HasAddress(r.Address) && (r.Mode.Synchronous() || d.othersFit(p)):
+		// MAIN survives letting go of it only once its process has ended.
+		d.add(Step{Verb: Evict, Pod: p, Replica: r.Name, Reason: "it obeys another MAIN than the one that lists it"})
 	case r.Ghost() || p.Instance.Rejoin || !p.HasAddress(r.Address):
 		if d.s.Droppable(r) {
 			d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "its registration to " + r.Address + " does not lead to its data"})
 			d.register(p, memgraph.Async, "its registration was dropped")
 		}
-	case d.s.Lost(r) && (r.Mode.Synchronous() || d.othersFit(p)):
-		// MAIN survives letting go of it only once its process has ended.
-		d.add(Step{Verb: Evict, Pod: p, Replica: r.Name, Reason: "it obeys another MAIN than the one that lists it"})
 	case r.Mode.Synchronous() && !d.partner(p) && r.InStep():
 		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "commits wait for it, and it is not the partner"})
 		d.register(p, memgraph.Async, "it is not the partner")

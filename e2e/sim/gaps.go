@@ -6,10 +6,6 @@ package sim
 type Gap string
 
 const (
-	// GapStray: MAIN restarted amid REGISTER, or a replica between DROP and
-	// REGISTER. MAIN lists it as invalid for ever, since the replica obeys nobody,
-	// and reconcile.Diff takes that for a state that passes.
-	GapStray Gap = "a stray registration is not renewed"
 	// GapMark: a replica was refused as diverged, and would be accepted since
 	// MAIN restarted, which cures a false divergence. The mark stays with the
 	// replica's process: a MAIN that is back in an old epoch accepts true ones too.

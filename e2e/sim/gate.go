@@ -104,6 +104,7 @@ func (g *gate) confirm() {
 	if g.main == nil {
 		main := g.target
 		g.main, g.opened = &main, false
+		g.c.w.verifies(g)
 	}
 	g.open = true
 	g.admitAll()

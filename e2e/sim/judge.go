@@ -128,6 +128,14 @@ func (w *world) obeys(g *gate, next incarnation) {
 	}
 }
 
+// verifies judges what a gateway takes for MAIN.
+func (w *world) verifies(g *gate) {
+	p, _ := w.dial(g.c.node, g.main.addr)
+	if p != nil && p.runID == g.main.runID && !p.dead && !p.is(memgraph.RoleMain) && w.now-p.roleChanged > maxLatency {
+		w.convict("G3: the gateway of %s takes %s for MAIN", g.c.node, p)
+	}
+}
+
 // opens judges a gateway that opens.
 func (w *world) opens(g *gate) {
 	w.tracef("gateway of %s opens to %s in generation %d", g.c.node, g.main.runID, g.main.generation)
@@ -137,8 +145,6 @@ func (w *world) opens(g *gate) {
 		w.convict("G3: the gateway of %s opens to %s, not MAIN of generation %d", g.c.node, g.main.runID, g.main.generation)
 	case p == nil || p.runID != g.main.runID || p.dead:
 		return // it died while it answered
-	case !p.is(memgraph.RoleMain) && w.now-p.roleChanged > maxLatency:
-		w.convict("G3: the gateway of %s opens to %s", g.c.node, p)
 	}
 	if g.main.generation > w.judge.served.generation {
 		w.judge.served, w.judge.servedAt = *g.main, w.now
@@ -220,7 +226,7 @@ func (w *world) settled() error {
 		}
 	}
 	if followers > 0 && !t.InSync {
-		return fmt.Errorf("%w: no partner is in sync", errUnsettled)
+		return fmt.Errorf("%w: no partner is in sync: %s lists %v", errUnsettled, main, main.replicas())
 	}
 	return nil
 }
@@ -243,10 +249,6 @@ func (w *world) gapOf(main, p *process) Gap {
 		if c.term != nil && c.seen[w.hosts[p.index].uid].Diverged && main.member(p) == nil {
 			return GapMark
 		}
-	}
-	m := main.member(p)
-	if m != nil && m.state == memgraph.StatusInvalid && p.vol.mainUUID != main.vol.mainUUID {
-		return GapStray
 	}
 	return ""
 }
