@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -191,6 +192,70 @@ func TestATerminatingMainHandsOver(t *testing.T) {
 		r := l.within(time.Second, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" && t.Phase == memgraph.Stable })
 		assert.Equal(t, "handover", r.History[0].Kind)
 		l.fleet.with(0, func(i *instance) { assert.Equal(t, memgraph.RoleReplica, i.id.Role) })
+	})
+}
+
+// Until a partner is there again, no client writes what only MAIN would hold, or
+// what would be refused since a replica is missing.
+func TestALostPartnerIsSucceededWhileClientsAreHeld(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.running()
+		_, stop := l.start("a")
+		defer stop()
+		l.settled()
+		lost := l.record().Partner.Index
+		next := 3 - lost
+		l.lose(lost)
+		r := l.within(500*time.Millisecond, "another partner", func(r memgraph.Topology) bool {
+			return r.Partner.Index == next && r.InSync
+		})
+		assert.Equal(t, int64(1), r.Generation, "MAIN stays")
+		held := len(l.fleet.expected)
+		require.NotZero(t, held, "the gateway was told to hold its clients")
+		assert.Equal(t, "1 mg-0 run-0", l.fleet.expected[held-1])
+		assert.Equal(t, "1 mg-0 run-0", l.fleet.lastServed())
+		statements := l.fleet.statements("10.0.0.0:7687")
+		assert.Equal(t, []string{
+			fmt.Sprintf("drop mg_%d on 10.0.0.0:7687", next),
+			"seal 10.0.0.0:7687", // MAIN notices that its partner is gone
+			fmt.Sprintf("drop mg_%d on 10.0.0.0:7687", lost),
+			fmt.Sprintf("register mg_%d strict_sync 10.0.0.%d:10000 on 10.0.0.0:7687", next, next),
+		}, statements[len(statements)-4:])
+	})
+}
+
+// A living replica that obeys nobody is mended by ending its process: MAIN might
+// not survive letting go of it before.
+func TestAReplicaThatObeysNobodyIsEvicted(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.running()
+		_, stop := l.start("a")
+		defer stop()
+		l.settled()
+		stray := 3 - l.record().Partner.Index
+		name := fmt.Sprintf("mg_%d", stray)
+		l.fleet.with(0, func(i *instance) {
+			for n := range i.replicas {
+				if i.replicas[n].Name == name {
+					i.replicas[n].Status = memgraph.StatusInvalid
+				}
+			}
+		})
+		<-time.After(10 * time.Second)
+		synctest.Wait()
+		_, err := l.cs.CoreV1().Pods(testNamespace).Get(l.t.Context(), memgraph.PodName(testSet, stray), metav1.GetOptions{})
+		require.True(t, apierrors.IsNotFound(err), "%v", err)
+		l.fleet.with(stray, func(i *instance) { i.err = memgraph.ErrRefused })
+		<-time.After(3 * time.Second)
+		synctest.Wait()
+		dropped := len(l.fleet.statements("drop " + name))
+		l.comeBack(stray)
+		<-time.After(3 * time.Second)
+		synctest.Wait()
+		assert.Len(t, l.fleet.statements("drop "+name), dropped)
+		registered := l.fleet.statements("register " + name)
+		assert.Contains(t, registered[len(registered)-1], name+" async")
+		assert.Greater(t, len(registered), 1)
 	})
 }
 

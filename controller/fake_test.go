@@ -298,8 +298,15 @@ func (f *fleet) Demote(_ context.Context, addr string) error {
 	return f.change(addr, "demote", func(i *instance) { i.id.Role, i.replicas = memgraph.RoleReplica, nil })
 }
 
+// SealEpoch is a commit, at which MAIN notices which of its replicas are gone.
 func (f *fleet) SealEpoch(_ context.Context, addr string) error {
-	return f.change(addr, "seal", func(*instance) {})
+	return f.change(addr, "seal", func(main *instance) {
+		for n, r := range main.replicas {
+			if i, ok := f.instances[memgraph.Pod{IP: strings.Split(r.Address, ":")[0]}.Addr()]; !ok || i.err != nil {
+				main.replicas[n].Status = memgraph.StatusInvalid
+			}
+		}
+	})
 }
 
 func (f *fleet) Register(ctx context.Context, main string, r memgraph.Registration) error {
