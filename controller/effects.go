@@ -170,7 +170,7 @@ func (e effects) outdate(main memgraph.Pod) {
 }
 
 // Evict deletes pod, if it is still the same, for another to come in its place.
-func (e effects) Evict(ctx context.Context, pod memgraph.Pod) error {
+func (e effects) Evict(ctx context.Context, main, pod memgraph.Pod, replica string) error {
 	if err := e.authority(); err != nil {
 		return err
 	}
@@ -180,6 +180,9 @@ func (e effects) Evict(ctx context.Context, pod memgraph.Pod) error {
 	})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // it went by itself
+	}
+	if err == nil {
+		e.note(main, func(i *memgraph.Instance) { i.NoteEvicted(replica, pod.UID) })
 	}
 	return err
 }

@@ -85,7 +85,7 @@ func TestWithoutAuthorityNothingIsChanged(t *testing.T) {
 		"register": func() error { return stale.Register(t.Context(), pods[0], pods[1], memgraph.Async) },
 		"drop":     func() error { return stale.Drop(t.Context(), pods[0], "mg_1") },
 		"retire":   func() error { return stale.Retire(t.Context(), pods[0], memgraph.Replica{Name: "mg_1"}) },
-		"evict":    func() error { return stale.Evict(t.Context(), pods[1]) },
+		"evict":    func() error { return stale.Evict(t.Context(), pods[0], pods[1], "mg_1") },
 	} {
 		assert.ErrorIs(t, effect(), errLeaseStale, "invariant 3: %s", name)
 	}

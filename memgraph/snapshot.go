@@ -2,6 +2,7 @@ package memgraph
 
 import (
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -261,11 +262,21 @@ func (i *Instance) List(replicas []Replica, asked, told time.Time) {
 		r.InvalidSince = asked
 		for _, before := range i.Replicas {
 			if before.Name == r.Name && before.Status == StatusInvalid {
-				r.InvalidSince = before.InvalidSince
+				r.InvalidSince, r.Evicted = before.InvalidSince, before.Evicted
 			}
 		}
 	}
 	i.Replicas, i.ReplicasAsked, i.ReplicasAt = replicas, asked, told
+}
+
+// NoteEvicted keeps that the pod behind the MAIN's replica of that name was deleted.
+func (i *Instance) NoteEvicted(name, uid string) {
+	i.Replicas = slices.Clone(i.Replicas)
+	for n := range i.Replicas {
+		if i.Replicas[n].Name == name {
+			i.Replicas[n].Evicted = uid
+		}
+	}
 }
 
 // NoteListed keeps what the recorded MAIN, asked at that time, said of the process.

@@ -65,9 +65,11 @@ type Replica struct {
 	// Behind is that timestamp less MAIN's: negative while the replica lacks
 	// commits. Its unit is timestamps, about two for every commit.
 	Behind int64
-	// InvalidSince is when MAIN was first found to call it invalid; whoever keeps
-	// lists sets it.
+	// InvalidSince is when MAIN was first found to call it invalid, and Evicted the
+	// UID of the pod that has been deleted since for MAIN to let go of it, if any;
+	// whoever keeps lists sets them.
 	InvalidSince time.Time
+	Evicted      string
 }
 
 // Ghost reports whether this is what a failed REGISTER leaves: it occupies the

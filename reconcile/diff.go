@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"memgraph-controller/memgraph"
@@ -60,7 +61,7 @@ const listAge = 5 * time.Second
 //	                        | synchronous, in step, not | drop, register async
 //	                        | partner                   |
 //	not fit, gone           | synchronous, not partner; | drop if droppable
-//	                        | or lost                   |
+//	                        | or evicted                |
 //	beyond the StatefulSet  | any                       | drop if droppable
 //
 // Who is registered for the first time is so by the snapshot's FirstMode.
@@ -135,9 +136,9 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	switch {
 	case !registered:
 		d.register(p, d.s.FirstMode(d.main, p), "it is a replica without registration")
-	case d.s.Lost(r) && p.HasAddress(r.Address) && (r.Mode.Synchronous() || d.othersFit(p)):
+	case d.s.Lost(r) && r.Evicted != p.UID && p.HasAddress(r.Address) && (r.Mode.Synchronous() || d.othersFit(p)):
 		// MAIN survives letting go of it only once its process has ended.
-		d.add(Step{Verb: Evict, Pod: p, Replica: r.Name, Reason: "it obeys another MAIN than the one that lists it"})
+		d.evict(p, r)
 	case r.Ghost() || p.Instance.Rejoin || !p.HasAddress(r.Address):
 		if d.s.Droppable(r) {
 			d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "its registration to " + r.Address + " does not lead to its data"})
@@ -150,24 +151,31 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 }
 
 // release drops the registration of a pod that cannot confirm commits any more,
-// unless it is the partner still: at once where commits wait for it, and else
-// after a while, since it may have been evicted for the registration to go.
+// unless it is the partner still, where commits wait for it or where it was evicted
+// for that.
 func (d *differ) release(p memgraph.Pod, r memgraph.Replica) {
-	if (r.Mode.Synchronous() || d.s.Lost(r)) && !d.partner(p) && d.s.Droppable(r) {
+	if (r.Mode.Synchronous() || r.Evicted != "") && !d.partner(p) && d.s.Droppable(r) {
 		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "it is gone, and registered anew when it is back"})
 	}
 }
 
-// orphans drops the registrations of pods that are gone: at once where commits
-// wait for them or the StatefulSet asks for no such pod, and else after a while.
+// orphans drops the registrations of pods that are gone, where commits wait for
+// them, the StatefulSet asks for no such pod, or they were evicted for that.
 func (d *differ) orphans() {
 	for _, r := range d.main.Instance.Replicas {
-		if d.hasPod(r) || d.s.Claimed(r) && !r.Mode.Synchronous() && !d.s.Lost(r) {
+		if d.hasPod(r) || d.s.Claimed(r) && !r.Mode.Synchronous() && r.Evicted == "" {
 			continue
 		}
 		if d.s.Droppable(r) {
 			d.add(Step{Verb: Drop, Replica: r.Name, Reason: "there is no pod behind it"})
 		}
+	}
+}
+
+// evict deletes one pod at a time.
+func (d *differ) evict(p memgraph.Pod, r memgraph.Replica) {
+	if !slices.ContainsFunc(d.steps, func(s Step) bool { return s.Verb == Evict }) {
+		d.add(Step{Verb: Evict, Pod: p, Replica: r.Name, Reason: "it obeys another MAIN than the one that lists it"})
 	}
 }
 

@@ -84,6 +84,8 @@ func lost(i int) edit {
 	return listed(i, func(r *memgraph.Replica) { r.Status, r.InvalidSince = memgraph.StatusInvalid, now.Add(-time.Minute) })
 }
 
+func evicted(i int) edit { return listed(i, func(r *memgraph.Replica) { r.Evicted = "uid-before" }) }
+
 func unlisted(i int) edit {
 	return instance(0, func(in *memgraph.Instance) { in.Replicas = slices.Delete(in.Replicas, i-1, i) })
 }
@@ -159,8 +161,12 @@ func TestDiff(t *testing.T) {
 			i.Replicas[1].InvalidSince = now.Add(-time.Second)
 		})), steps{}},
 		{"an async replica that MAIN has lost, while another pod is away", healthy(lost(2), noPartner, unready(1)), steps{"drop mg_1"}},
-		{"an async replica that MAIN has lost and that is gone", healthy(lost(2), gone(2)), steps{"drop mg_2"}},
-		{"an async replica that MAIN has lost, its next pod not running yet", healthy(lost(2), pod(2, func(p *memgraph.Pod) {
+		{"an async replica that MAIN has lost, evicted just now", healthy(lost(2), listed(2, func(r *memgraph.Replica) { r.Evicted = "uid-2" })), steps{}},
+		{"an async replica that MAIN has lost, evicted in vain", healthy(lost(2), evicted(2)), steps{"evict mg_2"}},
+		{"two replicas that MAIN has lost", healthy(lost(1), lost(2), noPartner), steps{"evict mg_1"}},
+		{"an async replica that MAIN has lost and that was evicted", healthy(lost(2), evicted(2), gone(2)), steps{"drop mg_2"}},
+		{"an async replica that MAIN has lost and that went by itself", healthy(lost(2), gone(2)), steps{}},
+		{"an async replica that MAIN has lost, its next pod not running yet", healthy(lost(2), evicted(2), pod(2, func(p *memgraph.Pod) {
 			p.Ready, p.Running, p.Instance = false, false, memgraph.Instance{}
 		})), steps{"drop mg_2"}},
 		{"a synchronous replica that MAIN has lost, while another pod is away", healthy(lost(1), noPartner, unready(2)), steps{"evict mg_1"}},

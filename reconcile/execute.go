@@ -18,9 +18,10 @@ type Runner interface {
 	Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error
 }
 
-// Evictor deletes a pod for another to come in its place.
+// Evictor deletes a pod for another to come in its place, and for main to let go
+// of its registration meanwhile.
 type Evictor interface {
-	Evict(ctx context.Context, pod memgraph.Pod) error
+	Evict(ctx context.Context, main, pod memgraph.Pod, replica string) error
 }
 
 // Result is what became of a step.
@@ -79,7 +80,7 @@ func (e *Executor) apply(ctx context.Context, s Step) error {
 	}
 	switch s.Verb {
 	case Evict:
-		return e.evictor.Evict(ctx, s.Pod)
+		return e.evictor.Evict(ctx, s.Main, s.Pod, s.Replica)
 	case Demote:
 		return e.breakers.Do(BreakerKey(s.Pod), func() error { return e.runner.Demote(ctx, s.Pod) })
 	case Register:

@@ -223,6 +223,6 @@ func TestBreakers(t *testing.T) {
 	})
 }
 
-func (r *runner) Evict(ctx context.Context, p memgraph.Pod) error {
+func (r *runner) Evict(ctx context.Context, _, p memgraph.Pod, _ string) error {
 	return r.statement(ctx, "evict "+p.Name)
 }

@@ -165,13 +165,14 @@ func (e effects) Retire(ctx context.Context, main memgraph.Pod, r memgraph.Repli
 	return e.Drop(ctx, main, r.Name)
 }
 
-func (e effects) Evict(_ context.Context, pod memgraph.Pod) error {
+func (e effects) Evict(_ context.Context, main, pod memgraph.Pod, replica string) error {
 	if err := e.authority("evict"); err != nil {
 		return err
 	}
 	return e.t.c.request(func() error {
 		if h := e.t.c.w.hosts[pod.Index]; h.uid == pod.UID {
 			h.evict()
+			e.note(main, func(i *memgraph.Instance) { i.NoteEvicted(replica, pod.UID) })
 		}
 		return nil
 	})

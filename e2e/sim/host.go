@@ -123,6 +123,11 @@ func (h *host) kill() bool {
 func (w *world) end(p *process) {
 	w.tracef("%s dies", p)
 	p.kill()
+	for _, h := range w.hosts {
+		if main := h.proc(); main != nil && main.member(p) != nil && !w.net.cut(mgNode(h.index), mgNode(p.index)) {
+			main.member(p).reset = true
+		}
+	}
 	for _, c := range w.ctls {
 		if m := c.gate.main; m != nil && m.runID == p.runID && !w.net.cut(c.node, mgNode(p.index)) {
 			c.after(w.latency(), c.gate.lost)

@@ -235,8 +235,9 @@ func (p *process) recruit(m *member) error {
 	return p.sleep(p.w.latency())
 }
 
-// drop is DROP REPLICA. Of one that recovers, or that is silent while it lacks
-// commits, the process dies. Observed on 3.7.2 and 3.12.0.
+// drop is DROP REPLICA. Of one that recovers, or that lacks commits and has become
+// silent without an end of its connection, the process dies. Observed on 3.7.2 and
+// 3.12.0.
 func (p *process) drop(name string) error {
 	return p.alone(func() error {
 		if !p.is(memgraph.RoleMain) {
@@ -247,7 +248,7 @@ func (p *process) drop(name string) error {
 				continue
 			}
 			_, answered := p.replicaAt(m.addr)
-			if m.live && (m.state == memgraph.StatusRecovery || m.mode == memgraph.Async && m.ts < p.vol.ldt() && !answered) {
+			if m.live && (m.state == memgraph.StatusRecovery || m.mode == memgraph.Async && m.ts < p.vol.ldt() && !answered && !m.reset) {
 				p.w.tracef("%s dies of DROP %s", p, name)
 				p.w.hosts[p.index].crash()
 				return errDead

@@ -34,6 +34,7 @@ type member struct {
 	state      memgraph.ReplicaStatus
 	ts         int64
 	misses     int
+	reset      bool // the process that it was has ended, and so has the connection
 }
 
 // replicaAt is who listens for a MAIN at an address; nil if nobody does.
@@ -64,6 +65,7 @@ func (p *process) call(m *member, limit time.Duration, f func(q *process) bool) 
 	if q == nil {
 		return false, nil
 	}
+	m.reset = false
 	ok = f(q)
 	p.w.act("ship", atCommit, p.struck)
 	if err := p.sleep(p.w.latency()); err != nil {
