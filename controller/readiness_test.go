@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 
 	"memgraph-controller/memgraph"
@@ -73,6 +74,9 @@ func TestGatesOpenOnceRedundancyIsThere(t *testing.T) {
 		<-time.After(time.Minute)
 		assert.Equal(t, writes, l.gatePatches(), "nothing changes, and nothing is written")
 
+		l.cs.PrependReactor("delete", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, nil // a replica that obeys nobody is evicted; this one takes its time
+		})
 		l.listed("mg_2", memgraph.StatusInvalid)
 		<-time.After(3 * time.Second)
 		assert.Equal(t, "True CaughtUp", l.gates()[2], "it may be invalid for a moment under load")

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"memgraph-controller/memgraph"
 )
@@ -96,64 +99,85 @@ func both(edits ...edit) edit {
 // its record and MAIN's list can be, is decided on without breaking a property
 // of safe, and settles when the decisions are carried out.
 func TestEverySmallClusterIsDecidedSafely(t *testing.T) {
-	states := 0
-	kinds := map[Kind]int{}
+	all := tally{}
+	var mu sync.Mutex
+	var workers errgroup.Group
+	workers.SetLimit(runtime.GOMAXPROCS(0))
 	for _, size := range []int{2, 3} {
-		for name, s := range everyCluster(size) {
-			p := Decide(s)
-			err := errors.Join(safe(s, p), settles(s), spares(s, p))
-			if err != nil {
-				t.Fatalf("%s: %v: %+v", name(), err, p)
+		for recorded := range records {
+			for told := range lists {
+				workers.Go(func() error {
+					own := tally{}
+					err := own.judge(everyCondition(size, recorded, told))
+					mu.Lock()
+					defer mu.Unlock()
+					all.add(own)
+					return err
+				})
 			}
-			kinds[p.Kind]++
-			states++
 		}
 	}
-	t.Logf("%d clusters, decided: %v", states, kinds)
+	require.NoError(t, workers.Wait())
+	t.Logf("%d clusters, decided: %v", all.clusters(), all)
 	for _, kind := range []Kind{
 		Nothing, Waiting, Blocked, Bootstrap, Adopt, Failover, Handover, Resume, Readopt, Restore,
 		AssignPartner, ConfirmPartner, UnsyncPartner, LosePartner,
 	} {
-		require.NotZero(t, kinds[kind], "no cluster calls for %s: the enumeration has a hole", kind)
+		require.NotZero(t, all[kind], "no cluster calls for %s: the enumeration has a hole", kind)
 	}
 }
 
-// everyCluster yields each combination for clusters of that size.
-func everyCluster(size int) iter.Seq2[func() string, memgraph.Snapshot] {
-	return func(yield func(func() string, memgraph.Snapshot) bool) {
-		for recorded := range records {
-			for told := range lists {
-				if !everyCondition(size, recorded, told, yield) {
-					return
-				}
-			}
+// tally counts the plans for the clusters that were judged.
+type tally map[Kind]int
+
+func (n tally) judge(clusters iter.Seq2[func() string, memgraph.Snapshot]) error {
+	for name, s := range clusters {
+		p := Decide(s)
+		if err := errors.Join(safe(s, p), settles(s), spares(s, p)); err != nil {
+			return fmt.Errorf("%s: %w: %+v", name(), err, p)
 		}
+		n[p.Kind]++
 	}
+	return nil
+}
+
+func (n tally) add(other tally) {
+	for kind, count := range other {
+		n[kind] += count
+	}
+}
+
+func (n tally) clusters() (sum int) {
+	for _, count := range n {
+		sum += count
+	}
+	return sum
 }
 
 // everyCondition yields all combinations of pods under one record and one list.
-func everyCondition(size int, recorded, told string, yield func(func() string, memgraph.Snapshot) bool) bool {
+func everyCondition(size int, recorded, told string) iter.Seq2[func() string, memgraph.Snapshot] {
 	base := []edit{lists[told], records[recorded]}
 	if size == 2 {
 		base = append(base, gone(2), func(s *memgraph.Snapshot) { s.Wanted = 2 })
 	}
-	for n := range power(len(conditions), size) {
-		edits := slices.Clone(base)
-		for i := range size {
-			edits = append(edits, conditionOf(n, i).edit(i))
-		}
-		name := func() string {
+	return func(yield func(func() string, memgraph.Snapshot) bool) {
+		for n := range power(len(conditions), size) {
+			edits := slices.Clone(base)
 			name := recorded + ", list " + told
 			for i := range size {
-				name += fmt.Sprintf(", mg-%d %s", i, conditionOf(n, i).name)
+				edits = append(edits, conditionOf(n, i).edit(i))
 			}
-			return name
-		}
-		if !yield(name, healthy(edits...)) {
-			return false
+			described := func() string {
+				for i := range size {
+					name += fmt.Sprintf(", mg-%d %s", i, conditionOf(n, i).name)
+				}
+				return name
+			}
+			if !yield(described, healthy(edits...)) {
+				return
+			}
 		}
 	}
-	return true
 }
 
 // conditionOf is pod i's in the n-th combination.
