@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -191,4 +192,68 @@ func TestTheEndOfAHoldIsQuick(t *testing.T) {
 		require.Nil(t, <-landed)
 	}
 	report(t, "Serve to a parked request's arrival", took, 5*time.Millisecond)
+}
+
+// Quiet waits for commits under way, and for nothing else.
+func TestQuiet(t *testing.T) {
+	quiet := func(s *succession, within time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		_, err := s.g.Quiet(ctx)
+		return err
+	}
+	for name, c := range map[string]struct {
+		before []flight
+		then   flight
+		inTime bool
+	}{
+		"nothing is under way":                 {nil, nil, true},
+		"a statement of its own":               {nil, run("W a"), false},
+		"a COMMIT":                             {[]flight{append(flight{begin}, run("W a")...)}, flight{commit}, false},
+		"an open transaction":                  {[]flight{append(flight{begin}, run("W a")...)}, nil, true},
+		"a statement in an open transaction":   {[]flight{{begin}}, run("W a"), true},
+		"a statement that was not executed":    {[]flight{{bolt.Run{Query: "W a"}}}, nil, true},
+		"a transaction that is being given up": {[]flight{append(flight{begin}, run("W a")...)}, flight{rollback}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startSuccession(t, nil)
+			assert.ErrorIs(t, quiet(s, time.Second), ErrNotHeld)
+			for _, f := range c.before {
+				require.Nil(t, s.c.fly(f))
+			}
+			under, goOn := make(chan struct{}), make(chan struct{})
+			s.old.failing.Lock()
+			s.old.at, s.old.stage = len(s.old.heard)+len(c.then)-1, heldBefore
+			s.old.hold = func() { close(under); <-goOn }
+			s.old.failing.Unlock()
+			if c.then != nil {
+				s.c.send(c.then...)
+				<-under
+			}
+			s.expect()
+			if !c.inTime {
+				assert.ErrorIs(t, quiet(s, 50*time.Millisecond), context.DeadlineExceeded)
+				assert.Zero(t, s.old.world.committed("a"))
+				close(goOn)
+			}
+			assert.NoError(t, quiet(s, 5*time.Second))
+			assert.Equal(t, !c.inTime, s.old.world.committed("a") == 1)
+			if c.inTime {
+				close(goOn)
+			}
+		})
+	}
+	t.Run("the hold ends", func(t *testing.T) {
+		s := startSuccession(t, nil)
+		under, goOn := make(chan struct{}), make(chan struct{})
+		s.old.at, s.old.stage, s.old.hold = s.old.count()+1, heldBefore, func() { close(under); <-goOn }
+		s.c.send(run("W a")...)
+		<-under
+		s.expect()
+		ended := make(chan error, 1)
+		go func() { ended <- quiet(s, 5*time.Second) }()
+		s.serve()
+		assert.ErrorIs(t, <-ended, ErrNotHeld)
+		close(goOn)
+	})
 }

@@ -49,6 +49,8 @@ const (
 	halfAnswer  stage = "it dies within its answer"
 	halfRow     stage = "it dies within the first row"
 	noMain      stage = "it is not MAIN any more"
+	heldBefore  stage = "clients are held before it obeys"
+	heldAfter   stage = "clients are held before it answers"
 )
 
 var errDied = errors.New("the oracle died")
@@ -67,6 +69,7 @@ type oracle struct {
 	atCommit stage         // of the next COMMIT
 	died     chan struct{} // closed once it has failed
 	mayDie   chan struct{} // if set, it waits for it within an answer
+	hold     func()        // at the last two stages
 	heard    []string      // requests of clients
 }
 
@@ -115,8 +118,11 @@ func (o *oracle) talk(c net.Conn, r *bolt.Reader) error {
 		if counts(m) && !s.control(m) {
 			fails = cmp.Or(o.stageOf(m), o.endsIn(m))
 		}
-		if fails == beforeApply {
+		switch fails {
+		case beforeApply:
 			return o.die()
+		case heldBefore:
+			o.hold()
 		}
 		var out []byte
 		for _, a := range s.obey(m) {
@@ -127,6 +133,8 @@ func (o *oracle) talk(c net.Conn, r *bolt.Reader) error {
 		switch fails {
 		case afterApply:
 			return o.die()
+		case heldAfter:
+			o.hold()
 		case halfAnswer, halfRow:
 			part := len(out) - 3
 			if fails == halfRow {

@@ -44,9 +44,9 @@ type session struct {
 	why    error  // what its connections failed with, if they did
 	bond   atomic.Pointer[bond]
 
-	speaksBolt atomic.Bool                // so that it can be woken, and ends by itself
-	login      atomic.Pointer[credential] // nil while it has none
-	active     atomic.Int64               // when its last unit began, in s since 1970
+	talk   atomic.Pointer[talk]       // nil if it speaks no Bolt: it cannot be woken, and is cut
+	login  atomic.Pointer[credential] // nil while it has none
+	active atomic.Int64               // when its last unit began, in s since 1970
 
 	toMain, toClient atomic.Int64 // bytes relayed
 }
@@ -66,7 +66,7 @@ func (s *session) stop() {
 	if b := s.bond.Load(); b != nil {
 		b.cut(errStopped)
 	}
-	if s.speaksBolt.Load() {
+	if s.talk.Load() != nil {
 		s.hurry()
 	} else {
 		reset(s.client)
@@ -85,7 +85,7 @@ func (s *session) hurry() {
 
 // wake has a session that speaks Bolt look at what has changed.
 func (s *session) wake() {
-	if s.speaksBolt.Load() {
+	if s.talk.Load() != nil {
 		_ = s.client.SetReadDeadline(past) // fails on a closed connection only
 	}
 }

@@ -49,7 +49,7 @@ func (g *Gateway) converse(ctx context.Context, s *session, version bolt.Version
 		return endLeft
 	}
 	defer t.close()
-	s.speaksBolt.Store(true)
+	s.talk.Store(t)
 	if _, s.why = s.client.Write(version.Append(nil)); s.why != nil {
 		return endLeft
 	}
