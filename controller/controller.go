@@ -52,8 +52,11 @@ type Dependencies struct {
 	Roles                failover.Roles
 	Registrations        Registrations
 	// Forget ends the connections to an instance that is gone.
-	Forget     func(addr string)
-	Gateway    Gateway
+	Forget  func(addr string)
+	Gateway Gateway
+	// Quiet returns once the gateway holds its clients and nothing that it has sent
+	// may still take effect, with the generation of that; nil if it cannot tell.
+	Quiet      func(context.Context) (int64, error)
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -69,6 +72,7 @@ type Controller struct {
 	breakers *reconcile.Breakers
 	metrics  *metrics
 	news     *news
+	gateways *attendance
 	garbage  workqueue.TypedInterface[string] // addresses of ended instances
 
 	podLister corelisters.PodNamespaceLister
@@ -93,7 +97,7 @@ func New(cfg Config, d Dependencies) (*Controller, error) {
 		garbage:  workqueue.NewTyped[string](),
 		synced:   make(chan struct{}),
 	}
-	c.news = newNews(c)
+	c.news, c.gateways = newNews(c), c.newAttendance()
 	return c, nil
 }
 
@@ -117,6 +121,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer c.garbage.ShutDown()
 	wg.Go(c.collectGarbage)
 	wg.Go(func() { c.news.run(watch) })
+	wg.Go(func() { c.gateways.run(watch) })
 	for _, f := range factories {
 		f.Start(watch.Done())
 		defer f.Shutdown()
@@ -177,6 +182,8 @@ func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
 	sets := restricted(named(c.cfg.StatefulSet))
 	pods := restricted(func(o *metav1.ListOptions) { o.LabelSelector = c.selector })
 
+	leases := restricted(func(o *metav1.ListOptions) { o.LabelSelector = gatewayOf + "=" + c.cfg.StatefulSet })
+
 	c.setLister = sets.Apps().V1().StatefulSets().Lister().StatefulSets(c.cfg.Namespace)
 	c.podLister = pods.Core().V1().Pods().Lister().Pods(c.cfg.Namespace)
 	for _, w := range []struct {
@@ -186,12 +193,13 @@ func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
 		{records.Core().V1().ConfigMaps().Informer(), c.recordHandler()},
 		{sets.Apps().V1().StatefulSets().Informer(), cache.ResourceEventHandlerFuncs{AddFunc: c.onSet, UpdateFunc: func(_, obj any) { c.onSet(obj) }}},
 		{pods.Core().V1().Pods().Informer(), c.podHandler()},
+		{leases.Coordination().V1().Leases().Informer(), c.gateways.handler()},
 	} {
 		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
 			return nil, fmt.Errorf("watch: %w", err)
 		}
 	}
-	return []informers.SharedInformerFactory{records, sets, pods}, nil
+	return []informers.SharedInformerFactory{records, sets, pods, leases}, nil
 }
 
 // learn takes a record that the watch or our own write told of, and tells the
@@ -204,6 +212,7 @@ func (c *Controller) learn(t memgraph.Topology) bool {
 	addr := memgraph.Pod{IP: t.Main.IP}.Addr()
 	if t.Phase != memgraph.Stable {
 		c.deps.Gateway.Expect(t.Main.Pod, addr, t.Main.RunID, t.Generation)
+		c.gateways.learn(t)
 		return true // and clients are about to need what was prepared
 	}
 	c.deps.Gateway.Serve(t.Main.Pod, addr, t.Main.RunID, t.Generation)

@@ -122,6 +122,11 @@ func (l *lab) updatePod(index int, change func(*corev1.Pod)) {
 	require.NoError(l.t, err)
 }
 
+// terminate is the graceful deletion of a pod that takes its time.
+func terminate(p *corev1.Pod) {
+	p.DeletionTimestamp, p.Finalizers = new(metav1.Now()), []string{"x/y"}
+}
+
 // lose removes a pod and its Memgraph at once.
 func (l *lab) lose(index int) {
 	l.t.Helper()
@@ -188,7 +193,7 @@ func TestATerminatingMainHandsOver(t *testing.T) {
 		_, stop := l.start("a")
 		defer stop()
 		l.protected()
-		l.updatePod(0, func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()); p.Finalizers = []string{"x/y"} })
+		l.updatePod(0, terminate)
 		r := l.within(time.Second, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" && t.Phase == memgraph.Stable })
 		assert.Equal(t, "handover", r.History[0].Kind)
 		l.fleet.with(0, func(i *instance) { assert.Equal(t, memgraph.RoleReplica, i.id.Role) })

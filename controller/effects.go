@@ -57,9 +57,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Park gives the other gateways the time to see the record.
-func (e effects) Park(ctx context.Context, _ memgraph.Topology) error {
-	return sleep(ctx, e.c.cfg.Settle)
+// Park waits for all gateways to hold their clients by the record t, but not for
+// longer than they are given.
+func (e effects) Park(ctx context.Context, t memgraph.Topology) error {
+	return e.c.gateways.await(ctx, t.Revision, e.c.cfg.Settle)
 }
 
 // Put writes the record and keeps what was written as the newest.

@@ -39,6 +39,8 @@ func (w *world) write(c *contender, id int) {
 	if main == nil {
 		return
 	}
+	c.gate.writing++
+	defer func() { c.gate.writing-- }()
 	w.sleep(w.latency())
 	p, reach := w.dial(c.node, main.addr)
 	if reach != memgraph.Answered || p.runID != main.runID {

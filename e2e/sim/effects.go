@@ -128,9 +128,33 @@ func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod, mode me
 	return e.Register(ctx, main, replica, mode)
 }
 
-// Park lets the other gateways see the record.
-func (e effects) Park(context.Context, memgraph.Topology) error {
-	return e.t.c.sleep(controller.Defaults.Settle)
+// Park waits for the gateways that live to hold their clients, with nothing under
+// way; each tells of that a little later.
+func (e effects) Park(_ context.Context, t memgraph.Topology) error {
+	c := e.t.c
+	for until := c.s.now + controller.Defaults.Settle; c.s.now < until && !c.w.parked(t); {
+		if err := c.sleep(parkPoll); err != nil {
+			return err
+		}
+	}
+	return c.sleep(c.w.latency())
+}
+
+// parkPoll is between two looks at who holds clients.
+const parkPoll = 2 * time.Millisecond
+
+// parked tells whether every gateway holds its clients by t. One that is stopped
+// has not told of it.
+func (w *world) parked(t memgraph.Topology) bool {
+	for _, c := range w.ctls {
+		if c.dead {
+			continue
+		}
+		if c.stopped || !c.gate.held || c.record.Revision != t.Revision || c.gate.writing > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (e effects) pause(_ context.Context, d time.Duration) error { return e.t.c.sleep(d) }

@@ -22,6 +22,7 @@ type gate struct {
 	open    bool         // it answers
 	opened  bool         // clients were let through to it
 	waiting []func()
+	writing int // writes under way
 	rounds  int // verifications begun; an older one is void
 }
 

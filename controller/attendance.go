@@ -1,0 +1,264 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"memgraph-controller/memgraph"
+)
+
+const (
+	// gatewayOf labels the Leases by which gateways say that they are there, and
+	// quietAt annotates the record by which one holds its clients, with nothing
+	// under way.
+	gatewayOf = "memgraph-controller/gateway-of"
+	quietAt   = "memgraph-controller/quiet-at"
+	// attendEvery is between two renewals, and attendFor how long one lasts: a
+	// gateway that died is waited for in every change of MAIN until then.
+	attendEvery = 3 * time.Second
+	attendFor   = 10 * time.Second
+	// forgetAfter is when the Lease of a gateway that died is deleted.
+	forgetAfter = 10 * time.Minute
+	// attendTimeout bounds one request, and the wait for commits under way.
+	attendTimeout = 2 * time.Second
+)
+
+// attendance is which gateways there are and by which record each holds its
+// clients, told by a Lease of each. The leader goes on with a planned change as
+// soon as all do.
+type attendance struct {
+	leases   coordinationclient.LeaseInterface
+	cluster  string
+	identity string
+	// quiet returns once this process's gateway has nothing under way that may take
+	// effect; nil where it cannot tell.
+	quiet  func(context.Context) (int64, error)
+	latest func() memgraph.Topology
+	log    *slog.Logger
+	held   chan struct{} // capacity 1: the record has come to hold clients
+
+	mu      sync.Mutex
+	present map[string]attendee // by the Lease's name
+	changed chan struct{}       // closed when present has changed
+}
+
+// attendee is a gateway as its Lease tells of it.
+type attendee struct {
+	renewed time.Time // as its own clock tells, to compare only with itself
+	seen    time.Time // when that was seen first
+	quietAt string    // a record's revision
+}
+
+func (c *Controller) newAttendance() *attendance {
+	return &attendance{
+		leases:  c.deps.Urgent.CoordinationV1().Leases(c.cfg.Namespace),
+		cluster: c.cfg.StatefulSet, identity: c.cfg.Identity,
+		quiet: c.deps.Quiet, latest: c.record.latest, log: c.deps.Log,
+		held:    make(chan struct{}, 1),
+		present: map[string]attendee{}, changed: make(chan struct{}),
+	}
+}
+
+// leaseName is that of this gateway: an identity may hold what a name may not.
+func (a *attendance) leaseName() string {
+	h := fnv.New32a()
+	h.Write([]byte(a.identity))
+	return fmt.Sprintf("%s-gateway-%08x", a.cluster, h.Sum32())
+}
+
+// run says that the gateway is there, and when it holds its clients, until ctx
+// ends; then that it is gone.
+func (a *attendance) run(ctx context.Context) {
+	if a.quiet == nil {
+		return
+	}
+	defer a.leave(context.WithoutCancel(ctx))
+	tick := time.NewTicker(attendEvery)
+	defer tick.Stop()
+	for {
+		if err := a.attend(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("gateway's lease cannot be written", "lease", a.leaseName(), "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			a.tidy(ctx)
+		case <-a.held:
+		}
+	}
+}
+
+// learn has the gateway say so once it holds its clients by the record t.
+func (a *attendance) learn(t memgraph.Topology) {
+	if t.Phase == memgraph.Stable {
+		return
+	}
+	select {
+	case a.held <- struct{}{}:
+	default: // what is due looks at the latest record
+	}
+}
+
+// attend renews the Lease, with the record by which clients are held, if they are
+// and nothing is under way any more.
+func (a *attendance) attend(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, attendTimeout)
+	defer cancel()
+	at := ""
+	if t := a.latest(); t.Generation > 0 && t.Phase != memgraph.Stable {
+		generation, err := a.quiet(ctx)
+		if err == nil && generation == t.Generation && a.latest().Revision == t.Revision {
+			at = t.Revision
+		}
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"annotations": map[string]string{quietAt: at}},
+		"spec":     map[string]any{"renewTime": metav1.NowMicro()},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = a.leases.Patch(ctx, a.leaseName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	if apierrors.IsNotFound(err) {
+		return a.enter(ctx, at)
+	}
+	return err
+}
+
+// enter makes the Lease.
+func (a *attendance) enter(ctx context.Context, at string) error {
+	now := metav1.NowMicro()
+	_, err := a.leases.Create(ctx, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        a.leaseName(),
+			Labels:      map[string]string{gatewayOf: a.cluster, "app.kubernetes.io/managed-by": fieldManager},
+			Annotations: map[string]string{quietAt: at},
+		},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: &a.identity, RenewTime: &now, LeaseDurationSeconds: new(int32(attendFor / time.Second)),
+		},
+	}, metav1.CreateOptions{FieldManager: fieldManager})
+	return err
+}
+
+// leave is so that nobody waits for a gateway that has ended.
+func (a *attendance) leave(ctx context.Context) {
+	a.forget(ctx, a.leaseName())
+}
+
+// forget deletes a Lease; one that stays is only waited for.
+func (a *attendance) forget(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, attendTimeout)
+	defer cancel()
+	if err := a.leases.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		a.log.Debug("gateway's lease cannot be deleted", "lease", name, "err", err)
+	}
+}
+
+// handler keeps up with all gateways' Leases.
+func (a *attendance) handler() cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    a.onLease,
+		UpdateFunc: func(_, obj any) { a.onLease(obj) },
+		DeleteFunc: func(obj any) {
+			if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = tombstone.Obj
+			}
+			if l, ok := obj.(*coordinationv1.Lease); ok {
+				a.change(func() { delete(a.present, l.Name) })
+			}
+		},
+	}
+}
+
+func (a *attendance) onLease(obj any) {
+	l, ok := obj.(*coordinationv1.Lease)
+	if !ok || l.Labels[gatewayOf] != a.cluster || l.Spec.RenewTime == nil {
+		return
+	}
+	a.change(func() {
+		was, now := a.present[l.Name], attendee{renewed: l.Spec.RenewTime.Time, seen: time.Now(), quietAt: l.Annotations[quietAt]}
+		if was.renewed.Equal(now.renewed) {
+			now.seen = was.seen
+		}
+		a.present[l.Name] = now
+	})
+}
+
+func (a *attendance) change(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f()
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// await returns once every gateway holds its clients by the record at revision, or
+// after limit, with an error if some then do not. Where none has ever told of
+// itself, limit is given to those that there may be.
+func (a *attendance) await(ctx context.Context, revision string, limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		all, missing, changed := a.roll(revision)
+		if all > 0 && missing == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case <-timer.C:
+			if all == 0 {
+				return nil
+			}
+			return fmt.Errorf("%d of %d gateways have not parked within %s", missing, all, limit)
+		}
+	}
+}
+
+// roll counts the gateways that live and those that do not hold their clients by
+// the record at revision; changed is closed once there is news.
+func (a *attendance) roll(revision string) (all, missing int, changed <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, g := range a.present {
+		if time.Since(g.seen) > attendFor {
+			continue
+		}
+		all++
+		if order, err := resourceversion.CompareResourceVersion(g.quietAt, revision); err != nil || order < 0 {
+			missing++
+		}
+	}
+	return all, missing, a.changed
+}
+
+// tidy deletes the Leases of gateways that died long ago.
+func (a *attendance) tidy(ctx context.Context) {
+	a.mu.Lock()
+	var old []string
+	for name, g := range a.present {
+		if time.Since(g.seen) > forgetAfter {
+			old = append(old, name)
+		}
+	}
+	a.mu.Unlock()
+	for _, name := range old {
+		a.forget(ctx, name)
+	}
+}

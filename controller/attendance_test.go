@@ -1,0 +1,143 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"memgraph-controller/memgraph"
+)
+
+// replica has one more gateway than the lab's leader: quiet tells when its commits
+// under way are done.
+func (l *lab) replica(identity string, quiet func(context.Context) (int64, error)) (stop func()) {
+	c := newController(l.t, identity, l.cs, newFleet(0))
+	c.deps.Quiet = quiet
+	c.gateways = c.newAttendance()
+	ctx, cancel := context.WithCancel(l.t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { assert.NoError(l.t, c.Run(ctx)) })
+	return func() { cancel(); wg.Wait() }
+}
+
+// atOnce is a gateway without a commit under way, in that generation.
+func atOnce(generation int64) func(context.Context) (int64, error) {
+	return func(context.Context) (int64, error) { return generation, nil }
+}
+
+// demotedAfter hands MAIN over, and returns how long the leader waited for gateways.
+func (l *lab) demotedAfter() time.Duration {
+	l.t.Helper()
+	began := time.Now()
+	l.updatePod(0, terminate)
+	for demoted := false; !demoted; <-time.After(time.Millisecond) {
+		synctest.Wait()
+		for _, s := range l.fleet.statements("demote 10.0.0.0") {
+			demoted = demoted || s != ""
+		}
+	}
+	return time.Since(began)
+}
+
+func TestAHandoverGoesOnAsSoonAsAllGatewaysHold(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.running()
+		_, stop := l.start("a")
+		defer stop()
+		defer l.replica("b", atOnce(2))()
+		defer l.replica("c", atOnce(2))()
+		l.settled()
+		assert.Less(t, l.demotedAfter(), Defaults.Settle/2)
+	})
+}
+
+func TestAHandoverDoesNotWaitForEverForAGateway(t *testing.T) {
+	for name, quiet := range map[string]func(context.Context) (int64, error){
+		"a commit does not end": func(ctx context.Context) (int64, error) { <-ctx.Done(); return 0, ctx.Err() },
+		"it does not hold":      func(context.Context) (int64, error) { return 0, errors.New("not held") },
+		"it holds by another":   atOnce(1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, func(l *lab) {
+				l.running()
+				_, stop := l.start("a")
+				defer stop()
+				defer l.replica("b", quiet)()
+				l.settled()
+				assert.InDelta(t, Defaults.Settle, l.demotedAfter(), float64(20*time.Millisecond))
+			})
+		})
+	}
+}
+
+// A gateway that is stopped says so; one that died is waited for until its Lease
+// is old.
+func TestGatewaysComeAndGo(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.running()
+		c, stop := l.start("a")
+		defer stop()
+		leave := l.replica("b", atOnce(2))
+		l.settled()
+		all, _, _ := c.gateways.roll("0")
+		assert.Equal(t, 1, all)
+		leave()
+		synctest.Wait()
+		all, _, _ = c.gateways.roll("0")
+		assert.Zero(t, all)
+
+		a := c.newAttendance()
+		a.identity = "died"
+		require.NoError(t, a.attend(l.t.Context()))
+		synctest.Wait()
+		all, missing, _ := c.gateways.roll("1")
+		assert.Equal(t, []int{1, 1}, []int{all, missing})
+		<-time.After(attendFor + time.Second)
+		all, _, _ = c.gateways.roll("1")
+		assert.Zero(t, all)
+		<-time.After(forgetAfter)
+		c.gateways.tidy(l.t.Context())
+		left, err := l.cs.CoordinationV1().Leases(testNamespace).List(l.t.Context(), metav1.ListOptions{LabelSelector: gatewayOf})
+		require.NoError(t, err)
+		assert.Empty(t, left.Items)
+	})
+}
+
+func TestEveryIdentityHasALeaseOfItsOwn(t *testing.T) {
+	names := map[string]bool{}
+	for _, identity := range []string{"pod-a", "pod-b", "My Host!", "mg_1"} {
+		names[(&attendance{cluster: "mg", identity: identity}).leaseName()] = true
+	}
+	assert.Len(t, names, 4)
+	for name := range names {
+		assert.Regexp(t, `^mg-gateway-[0-9a-f]{8}$`, name)
+	}
+}
+
+// What is announced is always about the latest record.
+func TestNothingIsAnnouncedOfARecordThatHasPassed(t *testing.T) {
+	cs, _ := newClientset()
+	records := []memgraph.Topology{
+		{Generation: 2, Phase: memgraph.Switching, Revision: "5"},
+		{Generation: 2, Phase: memgraph.Switching, Revision: "6"},
+	}
+	a := newController(t, "a", cs, newFleet(0)).newAttendance()
+	looks := 0
+	a.latest = func() memgraph.Topology { looks++; return records[min(looks, 2)-1] }
+	a.quiet = atOnce(2)
+	require.NoError(t, a.attend(t.Context()))
+	lease, err := cs.CoordinationV1().Leases(testNamespace).Get(t.Context(), a.leaseName(), metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Empty(t, lease.Annotations[quietAt])
+	require.NoError(t, a.attend(t.Context()))
+	lease, err = cs.CoordinationV1().Leases(testNamespace).Get(t.Context(), a.leaseName(), metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, "6", lease.Annotations[quietAt])
+}
