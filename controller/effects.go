@@ -201,7 +201,9 @@ func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memg
 	switch {
 	case err == nil:
 		e.note(pod, func(i *memgraph.Instance) {
-			i.Rejoin, i.StorageAt = false, time.Time{} // its database may be MAIN's now
+			// Only a MAIN whose epoch is sealed is tried on one that had diverged.
+			i.Rejoin, i.Diverged = false, false
+			i.StorageAt = time.Time{} // its database may be MAIN's now
 		})
 	case errors.Is(err, memgraph.ErrDiverged):
 		e.note(pod, func(i *memgraph.Instance) { i.Diverged = true })

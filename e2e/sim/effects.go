@@ -250,7 +250,7 @@ func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memg
 	e.outdate(main)
 	switch {
 	case err == nil:
-		e.note(pod, func(i *memgraph.Instance) { i.Rejoin, i.StorageAt = false, time.Time{} })
+		e.note(pod, func(i *memgraph.Instance) { i.Rejoin, i.Diverged, i.StorageAt = false, false, time.Time{} })
 	case errors.Is(err, memgraph.ErrDiverged):
 		e.note(pod, func(i *memgraph.Instance) { i.Diverged = true })
 		fallthrough
