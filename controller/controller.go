@@ -54,6 +54,8 @@ type Dependencies struct {
 	// Forget ends the connections to an instance that is gone.
 	Forget  func(addr string)
 	Gateway Gateway
+	// Vigil holds a connection to an instance, and tells when it breaks.
+	Vigil func(ctx context.Context, addr string) (broke bool)
 	// Quiet returns once the gateway holds its clients and nothing that it has sent
 	// may still take effect, with the generation of that; nil if it cannot tell.
 	Quiet      func(context.Context) (int64, error)
