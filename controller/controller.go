@@ -217,6 +217,7 @@ func (c *Controller) learn(t memgraph.Topology) bool {
 		c.gateways.learn(t)
 		return true // and clients are about to need what was prepared
 	}
+	c.seen.update(t.Main.UID, t.Main.RunID, func(i *memgraph.Instance) { i.Diverged = false }) // from now on others do, from it
 	c.deps.Gateway.Serve(t.Main.Pod, addr, t.Main.RunID, t.Generation)
 	switch {
 	case t.InSync:
