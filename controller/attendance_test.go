@@ -141,3 +141,25 @@ func TestNothingIsAnnouncedOfARecordThatHasPassed(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "6", lease.Annotations[quietAt])
 }
+
+// A gateway is told that the watch is alive though nothing else happens.
+func TestAGatewayHearsOfAQuietWatch(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.running()
+		c := newController(l.t, "a", l.cs, l.fleet)
+		c.deps.Quiet = atOnce(0)
+		c.gateways = c.newAttendance()
+		ctx, cancel := context.WithCancel(l.t.Context())
+		var watching sync.WaitGroup
+		watching.Go(func() { assert.NoError(l.t, c.Run(ctx)) })
+		for range 100 {
+			<-time.After(attendEvery)
+			synctest.Wait()
+			l.fleet.mu.Lock()
+			assert.WithinDuration(l.t, time.Now(), l.fleet.fresh, attendEvery)
+			l.fleet.mu.Unlock()
+		}
+		cancel()
+		watching.Wait()
+	})
+}

@@ -34,11 +34,13 @@ const startRetry = time.Second
 
 // Gateway is that of this process; it is told of every newer record, as the other
 // processes' gateways are: who is to be MAIN while clients are held, who is MAIN,
-// and who would be next ("" is nobody). It does not wait for anything.
+// and who would be next ("" is nobody). Fresh is that the record is known to be up to
+// date. It does not wait for anything.
 type Gateway interface {
 	Expect(pod, addr, runID string, generation int64)
 	Serve(pod, addr, runID string, generation int64)
 	Prepare(addr string)
+	Fresh(at time.Time)
 }
 
 // Dependencies are what a controller acts through.
@@ -54,8 +56,6 @@ type Dependencies struct {
 	// Forget ends the connections to an instance that is gone.
 	Forget  func(addr string)
 	Gateway Gateway
-	// Vigil holds a connection to an instance, and tells when it breaks.
-	Vigil func(ctx context.Context, addr string) (broke bool)
 	// Quiet returns once the gateway holds its clients and nothing that it has sent
 	// may still take effect, with the generation of that; nil if it cannot tell.
 	Quiet      func(context.Context) (int64, error)
@@ -197,11 +197,22 @@ func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
 		{pods.Core().V1().Pods().Informer(), c.podHandler()},
 		{leases.Coordination().V1().Leases().Informer(), c.gateways.handler()},
 	} {
-		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
-			return nil, fmt.Errorf("watch: %w", err)
+		for _, h := range []cache.ResourceEventHandler{w.handler, c.freshHandler()} {
+			if _, err := w.informer.AddEventHandler(h); err != nil {
+				return nil, fmt.Errorf("watch: %w", err)
+			}
 		}
 	}
 	return []informers.SharedInformerFactory{records, sets, pods, leases}, nil
+}
+
+// freshHandler tells the gateway that the watch is alive, whatever it brings: if
+// nothing else, every attendEvery the Lease that attendance has just renewed.
+func (c *Controller) freshHandler() cache.ResourceEventHandler {
+	fresh := func() { c.deps.Gateway.Fresh(time.Now()) }
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { fresh() }, UpdateFunc: func(_, _ any) { fresh() }, DeleteFunc: func(any) { fresh() },
+	}
 }
 
 // learn takes a record that the watch or our own write told of, and tells the
@@ -217,7 +228,6 @@ func (c *Controller) learn(t memgraph.Topology) bool {
 		c.gateways.learn(t)
 		return true // and clients are about to need what was prepared
 	}
-	c.seen.update(t.Main.UID, t.Main.RunID, func(i *memgraph.Instance) { i.Diverged = false }) // from now on others do, from it
 	c.deps.Gateway.Serve(t.Main.Pod, addr, t.Main.RunID, t.Generation)
 	switch {
 	case t.InSync:

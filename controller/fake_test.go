@@ -178,6 +178,7 @@ type fleet struct {
 	expected  []string // whom the gateway was to hold clients for
 	served    []string // whom it was to let them through to
 	prepared  string   // whom for
+	fresh     time.Time
 	forgotten []string // addresses
 	said      []string // statements that change something, "verb address what"
 }
@@ -354,24 +355,6 @@ func (f *fleet) Serve(pod, _, runID string, generation int64) {
 	f.served = append(f.served, fmt.Sprintf("%d %s %s", generation, pod, runID))
 }
 
-// vigil lasts as long as the instance answers.
-func (f *fleet) vigil(ctx context.Context, addr string) (broke bool) {
-	answers := func() bool {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return f.instances[addr] != nil && f.instances[addr].err == nil
-	}
-	if !answers() {
-		return false
-	}
-	for ; ctx.Err() == nil; <-time.After(time.Millisecond) {
-		if !answers() {
-			return true
-		}
-	}
-	return false
-}
-
 func (f *fleet) Expect(pod, _, runID string, generation int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -382,6 +365,12 @@ func (f *fleet) Prepare(addr string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.prepared = addr
+}
+
+func (f *fleet) Fresh(at time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fresh = at
 }
 
 // lastServed is what the gateway was told last.
@@ -401,7 +390,7 @@ func newController(t *testing.T, identity string, cs *fake.Clientset, f *fleet) 
 	cfg.Namespace, cfg.StatefulSet, cfg.Identity, cfg.RegisterBy = testNamespace, testSet, identity, ByIP
 	c, err := New(cfg, Dependencies{
 		Urgent: cs, Routine: cs, UrgentProber: f, Prober: f, Asker: f,
-		Roles: f, Registrations: f, Forget: f.forget, Gateway: f, Vigil: f.vigil,
+		Roles: f, Registrations: f, Forget: f.forget, Gateway: f,
 		Log:        slog.New(slog.NewTextHandler(testLog(t), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: prometheus.NewRegistry(),
 	})

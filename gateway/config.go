@@ -50,6 +50,12 @@ const (
 	// DefaultVerifyInterval bounds how long a change of role stays unnoticed
 	// that breaks no connection.
 	DefaultVerifyInterval = time.Second
+	// DefaultStaleAfter is five times what is between two signs of life of the
+	// controller's watch, and more than the 10 s after which it is opened anew.
+	DefaultStaleAfter = 15 * time.Second
+	// DefaultIsolationGrace outlasts the 2.7 to 3.0 s for which a killed replica is
+	// still shown as ready, and one restart of it. Observed on Memgraph 3.12.0.
+	DefaultIsolationGrace = 4 * time.Second
 	// DefaultDrainTimeout fits into a pod's default grace period of 30 s.
 	DefaultDrainTimeout = 20 * time.Second
 )
@@ -81,6 +87,9 @@ type Config struct {
 	// Administration says whether clients may change roles and replicas, which in
 	// Community every user may; "" is AdministrationAllowed.
 	Administration Administration
+	// OnIsolation says what becomes of clients where MAIN may have been replaced
+	// without this gateway being told; "" is IsolationHold. See Fresh.
+	OnIsolation Isolation
 
 	Door Door
 	Limits
@@ -115,6 +124,8 @@ type Timeouts struct {
 	FinishTimeout    time.Duration // for answers that a replaced MAIN owes
 	DialTimeout      time.Duration // for a connection to MAIN
 	VerifyInterval   time.Duration // between two questions for its role
+	StaleAfter       time.Duration // since Fresh, until the record may be out of date
+	IsolationGrace   time.Duration // for MAIN to show that it was not replaced, then
 	DrainTimeout     time.Duration // for relays to end once Run's context has
 }
 
@@ -167,6 +178,8 @@ func (t *Timeouts) complete() error {
 		orDefault("FinishTimeout", &t.FinishTimeout, DefaultFinishTimeout),
 		orDefault("DialTimeout", &t.DialTimeout, DefaultDialTimeout),
 		orDefault("VerifyInterval", &t.VerifyInterval, DefaultVerifyInterval),
+		orDefault("StaleAfter", &t.StaleAfter, DefaultStaleAfter),
+		orDefault("IsolationGrace", &t.IsolationGrace, DefaultIsolationGrace),
 		orDefault("DrainTimeout", &t.DrainTimeout, DefaultDrainTimeout),
 	)
 }

@@ -15,6 +15,7 @@ func (c *Config) AddFlags(f *flag.FlagSet) {
 	f.StringVar((*string)(&c.Rerun), "gateway-rerun", string(RerunVerified), "transactions that a change of MAIN interrupts before their commit are run again: off, unseen (if the client saw no result) or verified (if the results are the same)")
 	f.StringVar((*string)(&c.Administration), "gateway-administration", string(AdministrationAllowed), "clients' statements about replication: allowed or denied")
 	c.Door.addFlags(f)
+	f.StringVar((*string)(&c.OnIsolation), "gateway-on-isolation", string(IsolationHold), "clients, while nobody can tell whether MAIN was replaced: hold or serve")
 	c.Limits.addFlags(f)
 	c.Timeouts.addFlags(f)
 }
@@ -44,6 +45,8 @@ func (t *Timeouts) addFlags(f *flag.FlagSet) {
 	f.DurationVar(&t.HoldTimeout, "gateway-hold-timeout", DefaultHoldTimeout, "how long a client is parked while there is no MAIN")
 	f.DurationVar(&t.DialTimeout, "gateway-dial-timeout", DefaultDialTimeout, "time for a connection to MAIN")
 	f.DurationVar(&t.VerifyInterval, "gateway-verify-interval", DefaultVerifyInterval, "time between two questions for MAIN's role")
+	f.DurationVar(&t.StaleAfter, "gateway-stale-after", DefaultStaleAfter, "how long the API server may be silent before MAIN itself must show that it was not replaced")
+	f.DurationVar(&t.IsolationGrace, "gateway-isolation-grace", DefaultIsolationGrace, "how long it may fail to show that")
 	f.DurationVar(&t.DrainTimeout, "gateway-drain-timeout", DefaultDrainTimeout, "how long connections may end by themselves at a stop")
 }
 
@@ -64,6 +67,12 @@ func (c Config) Validate() error {
 		wrong("gateway-administration", "unknown value %q; use allowed or denied", c.Administration)
 	}
 	c.Door.validate(wrong)
+	if !slices.Contains([]Isolation{IsolationHold, IsolationServe}, c.OnIsolation) {
+		wrong("gateway-on-isolation", "unknown value %q; use hold or serve", c.OnIsolation)
+	}
+	if c.IsolationGrace <= c.VerifyInterval {
+		wrong("gateway-isolation-grace", "%s is too short; use more than --gateway-verify-interval, %s", c.IsolationGrace, c.VerifyInterval)
+	}
 	for _, f := range []struct {
 		flag     string
 		positive bool
@@ -74,6 +83,7 @@ func (c Config) Validate() error {
 		{"gateway-handshake-timeout", c.HandshakeTimeout > 0}, {"gateway-login-timeout", c.LoginTimeout > 0}, {"gateway-finish-timeout", c.FinishTimeout > 0},
 		{"gateway-hold-timeout", c.HoldTimeout > 0}, {"gateway-dial-timeout", c.DialTimeout > 0},
 		{"gateway-verify-interval", c.VerifyInterval > 0}, {"gateway-drain-timeout", c.DrainTimeout > 0},
+		{"gateway-stale-after", c.StaleAfter > 0},
 	} {
 		if !f.positive {
 			wrong(f.flag, "use more than 0")

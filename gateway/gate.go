@@ -36,11 +36,21 @@ func (t *target) concerns(other *target) bool {
 	return t.generation == other.generation && t.addr == other.addr && (t.runID == "" || t.runID == other.runID)
 }
 
+// holder is why clients are held.
+type holder byte
+
+// The holders, which do not exclude each other.
+const (
+	heldByWord      holder = 1 << iota // Expect's
+	heldInIsolation                    // MAIN may have been replaced
+)
+
 // hold is a time for which clients are kept from all that could take effect,
 // while MAIN may answer. It is immutable.
 type hold struct {
+	by         holder
 	generation int64
-	began      time.Time // in whatever generation
+	began      time.Time // by whomever, in whatever generation
 }
 
 // gate decides who may pass to which process, and keeps those who wait in the
@@ -49,8 +59,9 @@ type hold struct {
 //	event                                       newcomers       relays   their units
 //	a higher statement (order)                  wait            are cut  move
 //	the same process is named (order)           as before       live on  as before
-//	target is to be held (order)                wait            live on  wait
-//	target is not to be held any more (order)   pass, if open   live on  go on
+//	target is only expected (order)             wait            live on  wait
+//	MAIN may have been replaced (isolate)       wait            live on  wait
+//	nobody holds any more (order, isolate)      pass, if open   live on  go on
 //	target answers as MAIN (confirm)            pass, unless    live on  as before
 //	another process answers as it (confirm)       they are held are cut  move
 //	target does not answer (shut)               wait            live on  as before
@@ -115,22 +126,45 @@ func (g *gate) order(t *target, held bool) (shut, heldFor time.Duration) {
 	case !t.concerns(g.target):
 		return 0, 0
 	}
-	heldFor = g.holdLocked(held)
+	heldFor = g.holdLocked(heldByWord, held)
 	return g.turnLocked(), heldFor
 }
 
-// holdLocked begins or ends a hold, and returns how long it was in the latter case.
-// One that goes on in another generation is the same to clients.
-func (g *gate) holdLocked(held bool) (lasted time.Duration) {
-	was, now := g.hold.Load(), time.Now()
+// isolate has clients held, or not any more, whatever was ordered. It returns what
+// order does.
+func (g *gate) isolate(held bool) (shut, heldFor time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	heldFor = g.holdLocked(heldInIsolation, held)
+	return g.turnLocked(), heldFor
+}
+
+// expecting is the hold in force if it is Expect's, else nil.
+func (g *gate) expecting() *hold {
+	if h := g.hold.Load(); h != nil && h.by&heldByWord != 0 {
+		return h
+	}
+	return nil
+}
+
+// holdLocked begins or ends the hold by one holder, and returns how long clients
+// were held if they are not any more. What goes on in another generation, or for
+// another reason, is the same to clients.
+func (g *gate) holdLocked(by holder, held bool) (lasted time.Duration) {
+	was, next := g.hold.Load(), hold{began: time.Now()}
+	if was != nil {
+		next = *was
+	}
+	next.generation = g.target.generation
+	if next.by &^= by; held {
+		next.by |= by
+	}
 	switch {
-	case !held && was != nil:
+	case next.by != 0:
+		g.hold.Store(&next)
+	case was != nil:
 		g.hold.Store(nil)
-		return now.Sub(was.began)
-	case held && was == nil:
-		g.hold.Store(&hold{g.target.generation, now})
-	case held && was.generation != g.target.generation:
-		g.hold.Store(&hold{g.target.generation, was.began})
+		return time.Since(was.began)
 	}
 	return 0
 }

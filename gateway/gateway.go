@@ -61,7 +61,8 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, fmt.Errorf("listen for clients: %w", err)
 	}
 	listener, sessions := l.(*net.TCPListener), &registry{}
-	m, err := newMetrics(cfg.Registerer, sessions)
+	outlook := &outlook{staleAfter: cfg.StaleAfter, grace: cfg.IsolationGrace}
+	m, err := newMetrics(cfg.Registerer, sessions, outlook)
 	if err != nil {
 		_ = l.Close()
 		return nil, err
@@ -73,7 +74,10 @@ func New(cfg Config) (*Gateway, error) {
 		listener: listener,
 		accept:   listener.AcceptTCP,
 		gate:     gate,
-		verifier: &verifier{gate: gate, cfg: cfg, metrics: m, log: cfg.Logger, stock: stock, suspected: make(chan error, 1)},
+		verifier: &verifier{
+			gate: gate, cfg: cfg, metrics: m, log: cfg.Logger, stock: stock, outlook: outlook,
+			heard: make(chan struct{}, 1), suspected: make(chan error, 1),
+		},
 		sessions: sessions,
 		metrics:  m,
 
@@ -106,13 +110,7 @@ func (g *Gateway) Expect(pod, addr, runID string, generation int64) {
 }
 
 func (g *Gateway) order(t *target, held bool) {
-	shut, heldFor := g.gate.order(t, held)
-	if heldFor > 0 {
-		g.metrics.held.Observe(heldFor.Seconds())
-	}
-	if shut > 0 {
-		g.verifier.opened(t, shut)
-	}
+	g.verifier.turned(g.gate.order(t, held))
 }
 
 // Prepare keeps connections to addr logged in as active clients are, since its
@@ -124,6 +122,7 @@ func (g *Gateway) Prepare(addr string) { g.stock.prepare(addr, g.gate.current().
 // Status is the gateway's state now.
 func (g *Gateway) Status() Status {
 	s := g.gate.status()
+	s.Stale, s.HeardAt = g.verifier.outlook.at(time.Now()) != viewFresh, g.verifier.outlook.heardAt()
 	if g.draining.Load() {
 		s.State = Draining
 	}
@@ -141,6 +140,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	control, release := context.WithCancel(context.WithoutCancel(ctx))
 	var controllers sync.WaitGroup
 	controllers.Go(func() { g.verifier.run(control) })
+	controllers.Go(func() { g.verifier.guard(control) })
 	controllers.Go(func() { g.sweep(control) })
 	controllers.Go(func() { g.restock(control) })
 	if g.keyring != nil {

@@ -13,6 +13,8 @@ const (
 	// on Memgraph 3.7.2 and 3.12.0.
 	roleQuery = "SHOW REPLICATION ROLE"
 	roleMain  = "main"
+	// replicasQuery does so too.
+	replicasQuery = "SHOW REPLICAS"
 	// giveUpAfter is for a login, and for an answer. On a MAIN with users each
 	// login holds up everybody for 0.24 s, and when eight clients logged in at
 	// once the role took 1.06 s: to give up sooner would be to queue for another
@@ -78,10 +80,7 @@ func (l *link) close() {
 
 // ask returns the process's role and run_id. The link is spent after any error.
 func (l *link) ask() (answer, error) {
-	if err := l.conn.SetDeadline(time.Now().Add(giveUpAfter)); err != nil {
-		return answer{}, err
-	}
-	res, err := l.client.Run(roleQuery)
+	res, err := l.run(roleQuery)
 	if err != nil {
 		return answer{}, fmt.Errorf("ask for the role: %w", err)
 	}
@@ -89,7 +88,18 @@ func (l *link) ask() (answer, error) {
 		return answer{}, fmt.Errorf("ask for the role: answered %v", res.Rows)
 	}
 	role, _ := res.Rows[0][0].(string)
-	return answer{role: role, runID: res.RunID()}, l.conn.SetDeadline(time.Time{})
+	return answer{role: role, runID: res.RunID()}, nil
+}
+
+func (l *link) run(query string) (bolt.Result, error) {
+	if err := l.conn.SetDeadline(time.Now().Add(giveUpAfter)); err != nil {
+		return bolt.Result{}, err
+	}
+	res, err := l.client.Run(query)
+	if err != nil {
+		return bolt.Result{}, err
+	}
+	return res, l.conn.SetDeadline(time.Time{})
 }
 
 // rest leaves the link alone for d, or until wake delivers an error, which it

@@ -96,7 +96,7 @@ type metrics struct {
 	switched, held                             prometheus.Observer
 }
 
-func newMetrics(r prometheus.Registerer, sessions *registry) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, sessions *registry, o *outlook) (*metrics, error) {
 	k := &maker{registerer: r}
 	m := &metrics{
 		accepted:     k.counter("accepted_total", "Client connections accepted.").WithLabelValues(),
@@ -114,17 +114,24 @@ func newMetrics(r prometheus.Registerer, sessions *registry) (*metrics, error) {
 		moved:        map[direction]prometheus.Counter{},
 		unparked:     k.histogram("parked_seconds", "Time parked, by how it ended.", prometheus.DefBuckets, "outcome"),
 		switched:     k.histogram("switch_seconds", "From the word of a MAIN, from losing or from holding it, to serving it.", switchBuckets).WithLabelValues(),
-		held:         k.histogram("held_seconds", "For how long clients were held from a MAIN that was to be protected first.", switchBuckets).WithLabelValues(),
+		held:         k.histogram("held_seconds", "For how long clients were held from a MAIN that was to be protected first, or may have been replaced.", switchBuckets).WithLabelValues(),
 	}
 	bytes := k.counter("bytes_total", "Bytes carried; of relays, counted after a MiB or at the end.", "direction")
 	for _, to := range []direction{toMain, toClient} {
 		m.moved[to] = bytes.WithLabelValues(string(to))
 	}
 	for s := range sessionStates {
-		k.register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: prefix + "sessions", Help: "Sessions, by state.",
-			ConstLabels: prometheus.Labels{"state": sessionState(s).String()},
-		}, func() float64 { return float64(sessions.in(sessionState(s))) }))
+		k.gauge("sessions", "Sessions, by state.", prometheus.Labels{"state": sessionState(s).String()}, func() float64 {
+			return float64(sessions.in(sessionState(s)))
+		})
+	}
+	for _, v := range []view{viewFresh, viewStale, viewIsolated} {
+		k.gauge("view", "What can be told of the record: 1 for what holds.", prometheus.Labels{"view": string(v)}, func() float64 {
+			if o.at(time.Now()) == v {
+				return 1
+			}
+			return 0
+		})
 	}
 	return m, k.err
 }
@@ -171,6 +178,10 @@ func (k *maker) histogram(name, help string, buckets []float64, labels ...string
 	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + name, Help: help, Buckets: buckets}, labels)
 	k.register(h)
 	return h
+}
+
+func (k *maker) gauge(name, help string, labels prometheus.Labels, value func() float64) {
+	k.register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + name, Help: help, ConstLabels: labels}, value))
 }
 
 func (k *maker) register(c prometheus.Collector) {

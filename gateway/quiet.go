@@ -14,28 +14,33 @@ var ErrNotHeld = errors.New("clients are not held")
 // takes some ms.
 const quietPoll = time.Millisecond
 
-// Quiet waits, while clients are held, until nothing that this gateway has sent to
-// any MAIN can still be acknowledged to a client as having taken effect; nor is
-// anything sent that could, before the next Serve. An open transaction whose
+// Quiet waits, while clients are held by Expect, until nothing that this gateway has
+// sent to any MAIN can still be acknowledged to a client as having taken effect; nor
+// is anything sent that could, before the next Serve. An open transaction whose
 // COMMIT was not sent is no obstacle, and what is relayed as bytes is not known. It
 // returns the generation of the hold; ErrNotHeld if there is none or it ends.
 func (g *Gateway) Quiet(ctx context.Context) (generation int64, err error) {
-	h := g.gate.hold.Load()
-	if h == nil {
+	first := g.gate.expecting()
+	if first == nil {
 		return 0, ErrNotHeld
 	}
+	last := first
+	lasts := func() bool {
+		last = g.gate.expecting()
+		return last != nil && last.began.Equal(first.began)
+	}
 	g.sessions.each(func(s *session) {
-		for ctx.Err() == nil && g.gate.hold.Load() == h && s.inDoubt() {
+		for ctx.Err() == nil && lasts() && s.inDoubt() {
 			sleep(ctx, quietPoll)
 		}
 	})
 	switch {
 	case ctx.Err() != nil:
 		return 0, fmt.Errorf("wait for commits under way: %w", ctx.Err())
-	case g.gate.hold.Load() != h:
+	case !lasts():
 		return 0, ErrNotHeld
 	}
-	return h.generation, nil
+	return last.generation, nil
 }
 
 // inDoubt reports whether the session's unit may be taking effect at the moment.

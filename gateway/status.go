@@ -26,7 +26,9 @@ type Status struct {
 	Addr       string    `json:"addr,omitempty"`
 	RunID      string    `json:"runID,omitempty"`     // of the verified process, else the wanted one
 	VerifiedAt time.Time `json:"verifiedAt,omitzero"` // zero: not in this generation
-	HeldSince  time.Time `json:"heldSince,omitzero"`  // zero: clients are not held by Expect
+	HeldSince  time.Time `json:"heldSince,omitzero"`  // zero: clients are not held
+	HeardAt    time.Time `json:"heardAt,omitzero"`    // when the record was last known to be up to date
+	Stale      bool      `json:"stale"`               // that is too long ago; see Fresh
 	Trouble    string    `json:"trouble,omitempty"`   // why the target is not being served
 	Sessions   int64     `json:"sessions"`            // of clients, in whatever state
 	Relaying   int64     `json:"relaying"`            // of them, connected to MAIN
@@ -44,11 +46,15 @@ func (g *gate) status() Status {
 	if m := g.main.Load(); m != nil {
 		s.RunID = m.runID
 	}
+	why := g.trouble
 	if h := g.hold.Load(); h != nil {
 		s.HeldSince = h.began
+		if h.by&heldInIsolation != 0 {
+			why = errIsolated
+		}
 	}
-	if g.trouble != nil {
-		s.Trouble = g.trouble.Error()
+	if why != nil {
+		s.Trouble = why.Error()
 	}
 	return s
 }
@@ -58,7 +64,7 @@ func (s Status) awaited() string {
 	if s.Addr == "" {
 		return fmt.Sprintf("a MAIN to be named (generation %d)", s.Generation)
 	}
-	if s.State == Holding {
+	if s.State == Holding && s.Trouble == "" {
 		return fmt.Sprintf("the word to use %s at %s (generation %d)", s.Pod, s.Addr, s.Generation)
 	}
 	why := ""

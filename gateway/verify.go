@@ -51,27 +51,29 @@ type verifier struct {
 	log     *slog.Logger
 	stock   *stock
 
+	outlook   *outlook
+	heard     chan struct{}  // capacity 1: the outlook may be fresh again
 	suspected chan error     // capacity 1
 	reports   sync.WaitGroup // calls of cfg.Lost
 }
 
 // suspect shuts the gate after a failed connection to main, until a new link
 // has shown that connections to it can be opened.
-func (v *verifier) suspect(main *incarnation, err error) {
-	v.shut(main.generation, err)
-	select {
-	case v.suspected <- errSuspect:
-	default: // one suspicion is enough
-	}
-}
+func (v *verifier) suspect(main *incarnation, err error) { v.alarm(main, err, errSuspect) }
 
 // doubt shuts the gate after main has told a client that it is none, or has hung
 // up on it, until it has been asked again, which is done at once.
-func (v *verifier) doubt(main *incarnation) {
-	v.shut(main.generation, errDoubted)
+func (v *verifier) doubt(main *incarnation) { v.alarm(main, errDoubted, errDoubted) }
+
+// alarm shuts main's gate and wakes who holds its link; a former main is no matter.
+func (v *verifier) alarm(main *incarnation, why, wake error) {
+	if v.gate.current().generation != main.generation {
+		return
+	}
+	v.shut(main.generation, why)
 	select {
-	case v.suspected <- errDoubted:
-	default: // what is there has it asked too
+	case v.suspected <- wake:
+	default: // what is there is enough
 	}
 }
 
@@ -157,7 +159,11 @@ func (v *verifier) round(l *link, t *target) error {
 	if not != nil {
 		wait = v.pause(not)
 	}
-	l.confirmed = not == nil
+	if l.confirmed = not == nil; l.confirmed {
+		if err := v.assure(l, t); err != nil {
+			return err
+		}
+	}
 	err = l.rest(wait, v.suspected)
 	if errors.Is(err, errDoubted) {
 		return nil
@@ -209,16 +215,21 @@ func (v *verifier) judge(t *target, a answer) error {
 		}
 		return not
 	}
-	if shut := v.gate.confirm(t, a.runID); shut > 0 {
-		v.opened(t, shut)
-	}
+	v.turned(v.gate.confirm(t, a.runID), 0)
 	return nil
 }
 
-// opened reports that clients pass to t, who could not for so long.
-func (v *verifier) opened(t *target, shut time.Duration) {
-	v.metrics.switched.Observe(shut.Seconds())
-	v.log.Info("gateway serving", "generation", t.generation, "pod", t.pod, "addr", t.addr, "took_ms", shut.Milliseconds())
+// turned reports a change of the gate, if it was one: newcomers pass who could not
+// for so long, and clients are not held any more who were for so long.
+func (v *verifier) turned(shut, heldFor time.Duration) {
+	if heldFor > 0 {
+		v.metrics.held.Observe(heldFor.Seconds())
+	}
+	if shut > 0 {
+		v.metrics.switched.Observe(shut.Seconds())
+		t := v.gate.current()
+		v.log.Info("gateway serving", "generation", t.generation, "pod", t.pod, "addr", t.addr, "took_ms", shut.Milliseconds())
+	}
 }
 
 func (v *verifier) shut(generation int64, why error) {

@@ -155,3 +155,17 @@ func TestARefusedLoginIsNotRepeatedInHaste(t *testing.T) {
 	waitForState(t, g, Serving)
 	assert.EqualValues(t, 2, p.links.Load())
 }
+
+// A connection to the MAIN before fails late: that is no reason to log in anew.
+func TestSuspicionOfAFormerMainIsNoMatter(t *testing.T) {
+	p, next := startProcess(t, "main", "x"), startProcess(t, "main", "y")
+	g := startGateway(t, func(c *Config) { c.VerifyInterval = time.Hour })
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	waitForState(t, g, Serving)
+	former := g.gate.main.Load()
+	g.Serve("memgraph-1", next.addr, "y", 2)
+	waitForState(t, g, Serving)
+	g.verifier.suspect(former, errSilent)
+	assert.Equal(t, Serving, g.Status().State)
+	assert.Empty(t, g.verifier.suspected)
+}
