@@ -50,8 +50,17 @@ func main() {
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "memgraph-controller:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// exitCode tells scripts whether something went wrong, or whether it did is not
+// known.
+func exitCode(err error) int {
+	if errors.Is(err, controller.ErrUnclear) {
+		return 2
+	}
+	return 1
 }
 
 // run executes one command line. Logs go to stderr.
@@ -63,6 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceErrors: true,
 	}
 	root.AddCommand(runCommand(stderr), versionCommand())
+	root.AddCommand(operatorCommands()...)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -81,6 +91,74 @@ func versionCommand() *cobra.Command {
 			return err
 		},
 	}
+}
+
+// operatorCommands are those by which people watch and steer a cluster. They act
+// on its record, and work with the rights of the controller or of a user.
+func operatorCommands() []*cobra.Command {
+	var to, reason, output string
+	var lossy bool
+	o := &operator{}
+	switchover := o.command("switchover", "Hand MAIN over to its partner, which is in sync", func(ctx context.Context, op *controller.Operator) error {
+		return op.Order(ctx, memgraph.OrderSwitchover, to)
+	})
+	failover := o.command("failover", "Promote a replica that may lack acknowledged writes", func(ctx context.Context, op *controller.Operator) error {
+		if to == "" || !lossy {
+			return errors.New("--to, --accept-data-loss: give both; what the pod does not hold is lost")
+		}
+		return op.Order(ctx, memgraph.OrderFailover, to)
+	})
+	pause := o.command("pause", "Keep MAIN and its partner as they are, whatever happens", func(ctx context.Context, op *controller.Operator) error {
+		return op.Order(ctx, memgraph.OrderPause, reason)
+	})
+	resume := o.command("resume", "End a pause, and acknowledge that MAIN failed often", func(ctx context.Context, op *controller.Operator) error {
+		return op.Order(ctx, memgraph.OrderResume, "")
+	})
+	history := o.command("history", "Print the last changes of MAIN", func(ctx context.Context, op *controller.Operator) error {
+		switch output {
+		case "table":
+			return op.History(ctx)
+		case "json":
+			return op.HistoryJSON(ctx)
+		}
+		return fmt.Errorf("--output: unknown value %q; use table or json", output)
+	})
+	status := o.command("status", "Print what the record says", func(ctx context.Context, op *controller.Operator) error { return op.Status(ctx) })
+	switchover.Flags().StringVar(&to, "to", "", "pod that is to be MAIN (default: the partner, whoever it is)")
+	failover.Flags().StringVar(&to, "to", "", "pod that is to be MAIN")
+	failover.Flags().BoolVar(&lossy, "accept-data-loss", false, "say that acknowledged writes may be lost")
+	pause.Flags().StringVar(&reason, "reason", "", "why, for those who wonder")
+	history.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	return []*cobra.Command{switchover, failover, pause, resume, history, status}
+}
+
+// operator are the flags that operatorCommands have in common.
+type operator struct {
+	kubeconfig, namespace, statefulSet string
+	wait                               time.Duration
+}
+
+func (o *operator) command(use, short string, do func(context.Context, *controller.Operator) error) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
+	f := cmd.Flags()
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig; see run for what is used without it")
+	f.StringVar(&o.namespace, "namespace", "", "namespace of the StatefulSet (default: the kubeconfig's, or the pod's own)")
+	f.StringVar(&o.statefulSet, "statefulset", "memgraph", "name of the Memgraph StatefulSet")
+	f.DurationVar(&o.wait, "wait", 30*time.Second, "how long to wait for the end of it")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		restConfig, namespace, err := cluster(o.kubeconfig, o.namespace)
+		if err != nil {
+			return err
+		}
+		kube, _, err := clientsets(restConfig)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), o.wait)
+		defer cancel()
+		return do(ctx, controller.NewOperator(kube, namespace, o.statefulSet, cmd.OutOrStdout()))
+	}
+	return cmd
 }
 
 // options are the flags of run, as they were given.
@@ -187,10 +265,11 @@ func (o *options) run(ctx context.Context) error {
 	log := slog.New(slog.NewJSONHandler(o.stderr, &slog.HandlerOptions{Level: level}))
 	klog.SetSlogLogger(log)
 
-	restConfig, err := o.cluster()
+	restConfig, namespace, err := cluster(o.kubeconfig, o.controller.Namespace)
 	if err != nil {
 		return err
 	}
+	o.controller.Namespace = namespace
 	if err := o.validate(); err != nil {
 		return err
 	}
@@ -205,20 +284,20 @@ func (o *options) run(ctx context.Context) error {
 }
 
 // cluster finds the API server, and the namespace where none was given.
-func (o *options) cluster() (*rest.Config, error) {
+func cluster(kubeconfig, namespace string) (*rest.Config, string, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = o.kubeconfig
+	rules.ExplicitPath = kubeconfig
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
 	restConfig, err := loader.ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("--kubeconfig: %w", err)
+		return nil, "", fmt.Errorf("--kubeconfig: %w", err)
 	}
-	if o.controller.Namespace == "" {
-		if o.controller.Namespace, _, err = loader.Namespace(); err != nil {
-			return nil, fmt.Errorf("--namespace: %w", err)
+	if namespace == "" {
+		if namespace, _, err = loader.Namespace(); err != nil {
+			return nil, "", fmt.Errorf("--namespace: %w", err)
 		}
 	}
-	return restConfig, nil
+	return restConfig, namespace, nil
 }
 
 // serve runs controller, gateway and HTTP server. At the end of ctx the
@@ -256,7 +335,7 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 			prober.Forget(addr)
 			_ = within(closing, func(ctx context.Context) error { return client.Forget(ctx, addr) })
 		},
-		Gateway: gate, Quiet: gate.Quiet, Log: log, Registerer: registry,
+		Gateway: gate, Vigil: memgraph.Vigil, Quiet: gate.Quiet, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"memgraph-controller/controller"
 )
 
 const module = "memgraph-controller"
@@ -383,16 +386,23 @@ func TestDirectDependenciesAreFew(t *testing.T) {
 	assert.ElementsMatch(t, allowed, direct)
 }
 
-// Flags that are wrong or contradict each other refuse to start, and say which.
-func TestWrongFlagsRefuseToStart(t *testing.T) {
-	kubeconfig := filepath.Join(t.TempDir(), "config")
-	require.NoError(t, os.WriteFile(kubeconfig, []byte(`
+// unreachableCluster is the path of a kubeconfig whose API server is nowhere.
+func unreachableCluster(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config")
+	require.NoError(t, os.WriteFile(path, []byte(`
 apiVersion: v1
 kind: Config
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
 contexts: [{name: c, context: {cluster: c, namespace: ns}}]
 current-context: c
 `), 0o600))
+	return path
+}
+
+// Flags that are wrong or contradict each other refuse to start, and say which.
+func TestWrongFlagsRefuseToStart(t *testing.T) {
+	kubeconfig := unreachableCluster(t)
 	for _, c := range []struct {
 		args []string
 		says string
@@ -413,6 +423,9 @@ current-context: c
 		{[]string{"--gateway-tls-client-ca-file=c"}, "--gateway-tls-client-ca-file: clients show certificates in TLS only"},
 		{[]string{"--gateway-proxy-protocol-from=10.0.0.1"}, "--gateway-proxy-protocol-from"},
 		{[]string{"--gateway-finish-timeout=0s"}, "--gateway-finish-timeout: use more than 0"},
+		{[]string{"--sync-mode=async"}, `--sync-mode: unknown value "async"; use auto, strict_sync or sync`},
+		{[]string{"--on-partner-loss=panic"}, `--on-partner-loss: unknown value "panic"; use degrade or wait`},
+		{[]string{"--max-failovers=99"}, "--max-failovers: 99 is out of range; use 0, for any number, to 20"},
 		{[]string{"--register-by=guess"}, `--register-by: unknown value "guess"; use name or ip`},
 		{[]string{"--user-file=u"}, "--user-file, --password-file: only one of them is given"},
 		{[]string{"--user-file=/none", "--password-file=/none"}, "--user-file: open /none"},
@@ -429,6 +442,27 @@ current-context: c
 			assert.Contains(t, err.Error(), c.says)
 		})
 	}
+}
+
+// A command that lacks what it needs says so before it asks for anything.
+func TestAnOrderThatIsNotMeantIsNotGiven(t *testing.T) {
+	kubeconfig := unreachableCluster(t)
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"failover", "--to=memgraph-1"}, "--to, --accept-data-loss: give both"},
+		{[]string{"failover", "--accept-data-loss"}, "--to, --accept-data-loss: give both"},
+		{[]string{"history", "--output=xml"}, `--output: unknown value "xml"; use table or json`},
+		{[]string{"switchover", "memgraph-1"}, "unknown command"},
+		{[]string{"switchover"}, "connection refused"},
+		{[]string{"status"}, "connection refused"},
+	} {
+		err := run(t.Context(), append(c.args, "--kubeconfig="+kubeconfig), &bytes.Buffer{}, &bytes.Buffer{})
+		require.ErrorContains(t, err, c.says, c.args)
+		assert.Equal(t, 1, exitCode(err))
+	}
+	assert.Equal(t, 2, exitCode(fmt.Errorf("switchover: %w", controller.ErrUnclear)))
 }
 
 func TestEveryFlagIsExplained(t *testing.T) {

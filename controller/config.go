@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"memgraph-controller/memgraph"
 )
 
 // RegisterBy is how MAIN is told where a replica listens.
@@ -39,6 +41,8 @@ type Config struct {
 
 	UrgentWorkers  int
 	RoutineWorkers int
+
+	Policy memgraph.Policy
 }
 
 // Defaults, for the fields that are not about one cluster.
@@ -59,6 +63,12 @@ var Defaults = Config{
 	Settle:         100 * time.Millisecond,
 	UrgentWorkers:  2,
 	RoutineWorkers: 8,
+	// A MAIN that dies five times in ten minutes, whoever it is, has a reason that
+	// another failover does not mend.
+	Policy: memgraph.Policy{
+		SyncChoice: memgraph.ChooseByVersion, PartnerLoss: memgraph.LossDegrades,
+		MaxFailovers: 5, FailoverWindow: 10 * time.Minute,
+	},
 }
 
 const (
@@ -68,6 +78,8 @@ const (
 	maxInterval = time.Minute
 	// maxUrgent bounds what the urgent lane may be told to wait for.
 	maxUrgent = 2 * time.Second
+	// maxWindow: what failed a week ago is no sign of what fails today.
+	maxWindow = 7 * 24 * time.Hour
 )
 
 // Validate returns everything that is wrong, by flag, with what would be right.
@@ -95,7 +107,25 @@ func (c Config) Validate() error {
 	}
 	v.fewer("urgent-workers", c.UrgentWorkers)
 	v.fewer("routine-workers", c.RoutineWorkers)
+	v.policy(c.Policy)
 	return errors.Join(v...)
+}
+
+func (v *violations) policy(p memgraph.Policy) {
+	switch p.SyncChoice {
+	case memgraph.ChooseByVersion, memgraph.ChooseStrictSync, memgraph.ChooseSync:
+	default:
+		v.wrong("sync-mode", "unknown value %q; use %s, %s or %s", p.SyncChoice,
+			memgraph.ChooseByVersion, memgraph.ChooseStrictSync, memgraph.ChooseSync)
+	}
+	if p.PartnerLoss != memgraph.LossDegrades && p.PartnerLoss != memgraph.LossWaits {
+		v.wrong("on-partner-loss", "unknown value %q; use %s or %s", p.PartnerLoss, memgraph.LossDegrades, memgraph.LossWaits)
+	}
+	// They are counted in the history, which holds no more.
+	if p.MaxFailovers < 0 || p.MaxFailovers > memgraph.MaxHistory {
+		v.wrong("max-failovers", "%d is out of range; use 0, for any number, to %d", p.MaxFailovers, memgraph.MaxHistory)
+	}
+	v.outside("failover-window", p.FailoverWindow, maxInterval, maxWindow)
 }
 
 // violations collects what is wrong with flags.

@@ -56,6 +56,8 @@ type Dependencies struct {
 	// Forget ends the connections to an instance that is gone.
 	Forget  func(addr string)
 	Gateway Gateway
+	// Vigil holds a connection to an instance, and tells when it breaks.
+	Vigil func(ctx context.Context, addr string) (broke bool)
 	// Quiet returns once the gateway holds its clients and nothing that it has sent
 	// may still take effect, with the generation of that; nil if it cannot tell.
 	Quiet      func(context.Context) (int64, error)
@@ -228,6 +230,7 @@ func (c *Controller) learn(t memgraph.Topology) bool {
 		c.gateways.learn(t)
 		return true // and clients are about to need what was prepared
 	}
+	c.seen.update(t.Main.UID, t.Main.RunID, func(i *memgraph.Instance) { i.Diverged = false }) // from now on others do, from it
 	c.deps.Gateway.Serve(t.Main.Pod, addr, t.Main.RunID, t.Generation)
 	switch {
 	case t.InSync:

@@ -355,6 +355,24 @@ func (f *fleet) Serve(pod, _, runID string, generation int64) {
 	f.served = append(f.served, fmt.Sprintf("%d %s %s", generation, pod, runID))
 }
 
+// vigil lasts as long as the instance answers.
+func (f *fleet) vigil(ctx context.Context, addr string) (broke bool) {
+	answers := func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.instances[addr] != nil && f.instances[addr].err == nil
+	}
+	if !answers() {
+		return false
+	}
+	for ; ctx.Err() == nil; <-time.After(time.Millisecond) {
+		if !answers() {
+			return true
+		}
+	}
+	return false
+}
+
 func (f *fleet) Expect(pod, _, runID string, generation int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -390,7 +408,7 @@ func newController(t *testing.T, identity string, cs *fake.Clientset, f *fleet) 
 	cfg.Namespace, cfg.StatefulSet, cfg.Identity, cfg.RegisterBy = testNamespace, testSet, identity, ByIP
 	c, err := New(cfg, Dependencies{
 		Urgent: cs, Routine: cs, UrgentProber: f, Prober: f, Asker: f,
-		Roles: f, Registrations: f, Forget: f.forget, Gateway: f,
+		Roles: f, Registrations: f, Forget: f.forget, Gateway: f, Vigil: f.vigil,
 		Log:        slog.New(slog.NewTextHandler(testLog(t), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: prometheus.NewRegistry(),
 	})

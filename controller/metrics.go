@@ -20,6 +20,7 @@ type metrics struct {
 	leading    prometheus.Gauge
 	generation prometheus.Gauge
 	inSync     prometheus.Gauge
+	paused     prometheus.Gauge
 	blocked    prometheus.Gauge
 	plans      *prometheus.CounterVec
 	stages     *prometheus.HistogramVec
@@ -49,6 +50,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		leading:    gauge("leading", "1 while this replica holds the lease and works."),
 		generation: gauge("generation", "Generation of the newest record that was seen."),
 		inSync:     gauge("in_sync", "1 while the record says that the partner holds every acknowledged write."),
+		paused:     gauge("paused", "1 while the record says that an operator has paused changes of MAIN and partner."),
 		blocked:    gauge("blocked", "1 while the leader needs an operator to go on."),
 		plans:      counters("plans_total", "Plans that were carried out.", "kind", "result"),
 		stages:     histograms("stage_seconds", "Time from the event to the end of a stage of a change of MAIN.", "kind", "stage"),
@@ -69,6 +71,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 func (m *metrics) record(t memgraph.Topology) {
 	m.generation.Set(float64(t.Generation))
 	m.inSync.Set(one(t.InSync))
+	m.paused.Set(one(t.Paused != nil))
 }
 
 func one(b bool) float64 {

@@ -102,7 +102,12 @@ func (n *news) executed(p failover.Plan, r failover.Report, err error) {
 	}
 	t := r.Record
 	log := n.c.deps.Log.With("cluster", n.c.cfg.StatefulSet, "kind", p.Kind, "reason", p.Reason, "generation", t.Generation)
-	if !p.ChangesMain() {
+	switch {
+	case p.Kind == failover.Reply:
+		log.Info("order answered")
+		n.event(corev1.EventTypeNormal, "OrderAnswered", string(p.Kind), p.Reason)
+		return
+	case !p.ChangesMain():
 		log.Info("partner changed", "main", t.Main.Pod, "partner", t.Partner.Pod, "in_sync", t.InSync)
 		return
 	}

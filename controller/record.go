@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"memgraph-controller/memgraph"
 )
 
-// Keys of the record. All values are strings; those of pending and history are
-// JSON. A database is absent where Memgraph's version does not tell of it.
+// Keys of the record. All values are strings; those of pending, history, answers
+// and paused are JSON, acknowledged is a time. A database is absent where
+// Memgraph's version does not tell of it. What operators ask for stands in the
+// annotations instead, which they may write without touching a decision.
 const (
 	keyMainIndex    = "mainIndex"
 	keyMainUID      = "mainUID"
@@ -27,6 +30,9 @@ const (
 	keyInSync       = "inSync"
 	keyPending      = "pending"
 	keyHistory      = "history"
+	keyAnswers      = "answers"
+	keyPaused       = "paused"
+	keyAcknowledged = "acknowledged"
 )
 
 // memberKeys are the keys of one member.
@@ -55,27 +61,35 @@ func encodeRecord(t memgraph.Topology) (map[string]*string, error) {
 	if err := t.Validate(); err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	history, err := json.Marshal(t.History)
-	if err != nil {
-		return nil, fmt.Errorf("encode history: %w", err)
-	}
 	data := map[string]*string{
-		keyGeneration: new(strconv.FormatInt(t.Generation, 10)),
-		keyPhase:      new(string(t.Phase)),
-		keyInSync:     new(strconv.FormatBool(t.InSync)),
-		keyHistory:    new(string(history)),
-		keyPending:    nil,
+		keyGeneration:   new(strconv.FormatInt(t.Generation, 10)),
+		keyPhase:        new(string(t.Phase)),
+		keyInSync:       new(strconv.FormatBool(t.InSync)),
+		keyAcknowledged: nil,
+	}
+	if !t.Acknowledged.IsZero() {
+		data[keyAcknowledged] = new(t.Acknowledged.Format(time.RFC3339Nano))
 	}
 	mainKeys.encode(t.Main, data)
 	partnerKeys.encode(t.Partner, data)
-	if t.Pending != nil {
-		pending, err := json.Marshal(t.Pending)
-		if err != nil {
-			return nil, fmt.Errorf("encode pending: %w", err)
-		}
-		data[keyPending] = new(string(pending))
+	return data, errors.Join(
+		encodeJSON(data, keyHistory, t.History),
+		encodeJSON(data, keyAnswers, t.Answers),
+		encodeJSON(data, keyPending, t.Pending),
+		encodeJSON(data, keyPaused, t.Paused),
+	)
+}
+
+// encodeJSON writes value into data, and the removal of the key where it is nil.
+func encodeJSON(data map[string]*string, key string, value any) error {
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
 	}
-	return data, nil
+	if data[key] = nil; string(encoded) != "null" {
+		data[key] = new(string(encoded))
+	}
+	return nil
 }
 
 // decodeRecord reads the record of a StatefulSet. An error names the key that
@@ -88,20 +102,21 @@ func decodeRecord(cluster string, data map[string]string) (memgraph.Topology, er
 		Main:       d.member(cluster, mainKeys),
 		Phase:      memgraph.Phase(data[keyPhase]),
 		InSync:     d.bool(keyInSync),
+
+		Acknowledged: d.time(keyAcknowledged),
 	}
 	if _, ok := data[keyPartnerIndex]; ok {
 		t.Partner = d.member(cluster, partnerKeys)
 	}
-	if _, ok := data[keyPending]; ok {
-		t.Pending = new(memgraph.Pending)
-		d.json(keyPending, t.Pending)
-	}
+	d.json(keyPending, &t.Pending)
+	d.json(keyPaused, &t.Paused)
+	d.json(keyAnswers, &t.Answers)
 	d.json(keyHistory, &t.History)
 	if d.err == nil {
 		d.err = t.Validate()
 	}
 	if d.err != nil {
-		return memgraph.Topology{Generation: t.Generation}, fmt.Errorf("decode record: %w", d.err)
+		return memgraph.Topology{Generation: t.Generation, Paused: t.Paused}, fmt.Errorf("decode record: %w", d.err)
 	}
 	return t, nil
 }
@@ -134,10 +149,28 @@ func (d *decoder) bool(key string) bool {
 	return v
 }
 
+// json reads a key that may be missing.
 func (d *decoder) json(key string, into any) {
-	if err := json.Unmarshal([]byte(d.data[key]), into); err != nil {
+	text, ok := d.data[key]
+	if !ok {
+		return
+	}
+	if err := json.Unmarshal([]byte(text), into); err != nil {
 		d.fail(key, err)
 	}
+}
+
+// time reads a key that may be missing.
+func (d *decoder) time(key string) time.Time {
+	text, ok := d.data[key]
+	if !ok {
+		return time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		d.fail(key, err)
+	}
+	return at
 }
 
 func (d *decoder) member(cluster string, k memberKeys) memgraph.Member {

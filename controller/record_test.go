@@ -45,10 +45,21 @@ func data(t *testing.T, topology memgraph.Topology) map[string]string {
 	return out
 }
 
+// spokenTo is a record in which operators have left all that they can.
+func spokenTo() memgraph.Topology {
+	t := changing()
+	at := t.History[0].When
+	order := memgraph.Order{Verb: memgraph.OrderFailover, Argument: "mg-1", Request: "r"}
+	t.Pending.Order, t.Pending.EstimatedLoss = &order, "unknown"
+	t.Paused = &memgraph.Pause{Reason: "upgrade", Since: at}
+	t.Acknowledged = at.Add(time.Nanosecond)
+	return t.WithAnswer(memgraph.Answer{Order: order, Outcome: memgraph.OutcomeAccepted, Reason: "because", When: at})
+}
+
 func TestARecordSurvivesARoundTrip(t *testing.T) {
 	old := topology() // of a version that does not tell of databases
 	old.Main.Database, old.Partner.Database = "", ""
-	for _, want := range []memgraph.Topology{topology(), changing(), old} {
+	for _, want := range []memgraph.Topology{topology(), changing(), spokenTo(), old} {
 		got, err := decodeRecord(testSet, data(t, want))
 		require.NoError(t, err)
 		assert.Equal(t, want, got)
@@ -75,6 +86,8 @@ func TestADamagedRecordNamesTheKeyAndKeepsTheGeneration(t *testing.T) {
 		"in sync, maybe":                   {keyInSync, "maybe", 8},
 		"a history that is no JSON":        {keyHistory, "[", 8},
 		"a pending change in a stable one": {keyPending, "{}", 8},
+		"answers that are no JSON":         {keyAnswers, "{", 8},
+		"acknowledged at no time":          {keyAcknowledged, "once", 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := data(t, topology())
@@ -156,6 +169,50 @@ func TestKeysThatNoLongerHoldAreRemovedAndThoseOfOthersStay(t *testing.T) {
 	want["note"] = "hands off"
 	assert.Equal(t, want, maps.Clone(cm.Data))
 	assert.Equal(t, "graph", cm.Labels["team"])
+}
+
+func TestAnOrderStandsUntilARecordAnswersIt(t *testing.T) {
+	s := newStore(t)
+	first, err := s.Put(t.Context(), topology())
+	require.NoError(t, err)
+	order := memgraph.Order{Verb: memgraph.OrderSwitchover, Request: "r"}
+	require.NoError(t, s.order(t.Context(), first.Revision, &order))
+	require.ErrorIs(t, s.order(t.Context(), first.Revision, nil), ErrConflict)
+	_, err = s.Put(t.Context(), first)
+	require.ErrorIs(t, err, ErrConflict, "it was decided on before there was an order")
+
+	read, err := s.Load(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, &order, read.Order)
+	kept, err := s.Put(t.Context(), read)
+	require.NoError(t, err)
+	read, err = s.Load(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, kept, read, "a write that does not answer it leaves it")
+
+	answered, err := s.Put(t.Context(), read.WithAnswer(memgraph.Answer{Order: order, Outcome: memgraph.OutcomeRefused}))
+	require.NoError(t, err)
+	read, err = s.Load(t.Context())
+	require.NoError(t, err)
+	assert.Nil(t, read.Order)
+	assert.Equal(t, answered, read)
+}
+
+func TestADamagedRecordKeepsWhatOperatorsSaid(t *testing.T) {
+	s := newStore(t)
+	spoken := spokenTo()
+	first, err := s.Put(t.Context(), spoken)
+	require.NoError(t, err)
+	order := memgraph.Order{Verb: memgraph.OrderPause, Argument: "why"}
+	require.NoError(t, s.order(t.Context(), first.Revision, &order))
+	cm, err := s.configMaps.Get(t.Context(), RecordName(testSet), metav1.GetOptions{})
+	require.NoError(t, err)
+	cm.Data[keyPhase] = "?"
+	cm, err = s.configMaps.Update(t.Context(), cm, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	got, err := s.Load(t.Context())
+	require.ErrorIs(t, err, ErrDamaged)
+	assert.Equal(t, memgraph.Topology{Revision: cm.ResourceVersion, Order: &order, Paused: spoken.Paused}, got.Said())
 }
 
 func TestADamagedRecordIsToldFromNone(t *testing.T) {

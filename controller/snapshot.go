@@ -13,7 +13,7 @@ import (
 func (c *Controller) snapshot(t memgraph.Topology) memgraph.Snapshot {
 	s := memgraph.Snapshot{
 		Now: time.Now(), Cluster: c.cfg.StatefulSet, Wanted: c.wanted(),
-		Topology: t, Floor: c.record.highest(), Pods: c.pods(),
+		Topology: t, Floor: c.record.highest(), Policy: c.cfg.Policy, Pods: c.pods(),
 	}
 	for i, p := range s.Pods {
 		s.Pods[i].Instance = c.seen.of(p.UID)

@@ -30,6 +30,9 @@ type StatusRecord struct {
 	Phase      memgraph.Phase    `json:"phase"`
 	Partner    string            `json:"partner,omitempty"`
 	InSync     bool              `json:"inSync"`
+	Paused     *memgraph.Pause   `json:"paused,omitempty"`
+	Order      *memgraph.Order   `json:"order,omitempty"`
+	Answers    []memgraph.Answer `json:"answers,omitempty"`
 	History    []memgraph.Change `json:"history,omitempty"`
 }
 
@@ -62,7 +65,7 @@ func (c *Controller) Status() Status {
 		Cluster: c.cfg.StatefulSet, Identity: c.cfg.Identity, Synced: c.Synced(),
 		Record: StatusRecord{
 			Main: t.Main.Pod, Generation: t.Generation, Phase: t.Phase,
-			Partner: t.Partner.Pod, InSync: t.InSync, History: t.History,
+			Partner: t.Partner.Pod, InSync: t.InSync, Paused: t.Paused, Order: t.Order, Answers: t.Answers, History: t.History,
 		},
 	}
 	if !s.Synced {

@@ -50,7 +50,7 @@ func (s *configMapStore) Load(ctx context.Context) (memgraph.Topology, error) {
 
 func (s *configMapStore) decode(cm *corev1.ConfigMap) (memgraph.Topology, error) {
 	t, err := decodeRecord(s.statefulSet, cm.Data)
-	t.Revision = cm.ResourceVersion
+	t.Revision, t.Order = cm.ResourceVersion, decodeOrder(cm.Annotations)
 	if err != nil {
 		return t, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -59,7 +59,8 @@ func (s *configMapStore) decode(cm *corev1.ConfigMap) (memgraph.Topology, error)
 
 // Put writes t if the record is still at t.Revision, or is absent where that is
 // "". It returns t with its new revision, or ErrConflict. Only our keys are
-// touched; labels and annotations of others stay.
+// touched, and the annotations of an order that is not in t any more: it is
+// answered. Labels and annotations of others stay.
 func (s *configMapStore) Put(ctx context.Context, t memgraph.Topology) (memgraph.Topology, error) {
 	data, err := encodeRecord(t)
 	if err != nil {
@@ -69,12 +70,9 @@ func (s *configMapStore) Put(ctx context.Context, t memgraph.Topology) (memgraph
 	if t.Revision == "" {
 		cm, err = s.create(ctx, data)
 	} else {
-		cm, err = s.patch(ctx, t.Revision, data)
+		cm, err = s.patch(ctx, t, data)
 	}
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
-		return memgraph.Topology{}, fmt.Errorf("%w: %w", ErrConflict, err)
-	}
-	if err != nil {
+	if err = conflict(err); err != nil {
 		return memgraph.Topology{}, err
 	}
 	t.Revision = cm.ResourceVersion
@@ -101,15 +99,41 @@ func (s *configMapStore) create(ctx context.Context, data map[string]*string) (*
 }
 
 // patch is an update of our keys alone. The resourceVersion in it makes the
-// server refuse it where the object has changed.
-func (s *configMapStore) patch(ctx context.Context, revision string, data map[string]*string) (*corev1.ConfigMap, error) {
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"resourceVersion": revision},
-		"data":     data,
-	})
+// server refuse it where the object has changed, be it by a new order.
+func (s *configMapStore) patch(ctx context.Context, t memgraph.Topology, data map[string]*string) (*corev1.ConfigMap, error) {
+	metadata := map[string]any{"resourceVersion": t.Revision}
+	if t.Order == nil {
+		metadata["annotations"] = withoutOrder()
+	}
+	return s.apply(ctx, map[string]any{"metadata": metadata, "data": data})
+}
+
+func (s *configMapStore) apply(ctx context.Context, patch map[string]any) (*corev1.ConfigMap, error) {
+	encoded, err := json.Marshal(patch)
 	if err != nil {
 		return nil, fmt.Errorf("encode patch: %w", err)
 	}
-	return s.configMaps.Patch(ctx, RecordName(s.statefulSet), types.MergePatchType, patch,
+	return s.configMaps.Patch(ctx, RecordName(s.statefulSet), types.MergePatchType, encoded,
 		metav1.PatchOptions{FieldManager: fieldManager})
+}
+
+// order has o stand in the record, or nothing where o is nil, if the record is
+// still at revision; else it returns ErrConflict.
+func (s *configMapStore) order(ctx context.Context, revision string, o *memgraph.Order) error {
+	annotations := withoutOrder()
+	if o != nil {
+		annotations = withOrder(*o)
+	}
+	_, err := s.apply(ctx, map[string]any{
+		"metadata": map[string]any{"resourceVersion": revision, "annotations": annotations},
+	})
+	return conflict(err)
+}
+
+// conflict is err, as ErrConflict where the object is not what was expected.
+func conflict(err error) error {
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	return err
 }

@@ -52,6 +52,8 @@ func (c *Controller) runTerm(ctx, authority context.Context, valid func() error)
 		})
 	}
 	wg.Go(func() { t.startRoutine(working, &wg) })
+	wg.Go(func() { t.vigil(working, recordedMain) })
+	wg.Go(func() { t.vigil(working, recordedPartner) })
 	<-working.Done()
 	c.term.Store(nil)
 	t.urgent.queue.ShutDown()

@@ -105,7 +105,7 @@ func (t *term) syncFailover(ctx, authority context.Context, received time.Time) 
 
 // load reads the record, live: a decision on a stale one would only fail at its
 // first write. One that is damaged, or whose generation has gone back, is as good
-// as none, but for the revision at which it is replaced.
+// as none, but for what operators said, and the revision at which it is replaced.
 func (t *term) load(ctx context.Context) (memgraph.Topology, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -115,7 +115,7 @@ func (t *term) load(ctx context.Context) (memgraph.Topology, error) {
 	}
 	if err != nil || record.Generation < t.c.record.highest() {
 		t.c.record.raise(record.Generation)
-		return memgraph.Topology{Revision: record.Revision}, nil
+		return record.Said(), nil
 	}
 	if record.Generation > 0 {
 		t.c.learn(record)
@@ -123,7 +123,7 @@ func (t *term) load(ctx context.Context) (memgraph.Topology, error) {
 	return record, nil
 }
 
-// examine asks MAIN and its partner who they are, all at once, whatever their
+// examine asks MAIN, its partner and whom an order names who they are, all at once, whatever their
 // breakers say: the decision needs to know it now. A MAIN whose pod is gone is
 // asked at the address that it had. A leader that is new asks everybody, and what
 // they hold: whom it does not know the new MAIN would have to register later.
@@ -136,7 +136,8 @@ func (t *term) examine(ctx context.Context, record memgraph.Topology) memgraph.S
 	present := false
 	for _, p := range t.c.pods() {
 		present = present || p.UID == last.UID
-		named := p.Index == record.Main.Index || !record.Partner.None() && p.Index == record.Partner.Index
+		named := p.Index == record.Main.Index || !record.Partner.None() && p.Index == record.Partner.Index ||
+			record.Order != nil && p.Name == record.Order.Argument
 		stranger := p.Fit() && t.c.seen.of(p.UID).Reach == memgraph.NotAsked
 		if p.IP != "" && (named || stranger) {
 			wg.Go(func() { t.meet(ctx, p, stranger) })

@@ -13,9 +13,18 @@ import (
 // driver's own retries bridge 30.
 const patience = 5 * time.Second
 
-// Decide says what to do about MAIN and its partner. The first row that fits
-// wins. An heir is a partner that is in sync and answers as the same process;
-// "fit to be MAIN" is that a pod came back with the data it had (see refuse).
+// Decide says what to do about MAIN and its partner: what an operator asks for
+// (see obey), and else what the cluster calls for, as far as operators let it.
+func Decide(s memgraph.Snapshot) Plan {
+	if s.Topology.Order != nil && s.Topology.Generation > 0 {
+		return obey(s)
+	}
+	return restrain(s, called(s))
+}
+
+// called is the plan that the cluster calls for. The first row that fits wins. An
+// heir is a partner that is in sync and answers as the same process; "fit to be
+// MAIN" is that a pod came back with the data it had (see refuse).
 //
 //	record      | MAIN's pod                          | else                  | plan
 //	none        |                                     |                       | see first
@@ -23,6 +32,7 @@ const patience = 5 * time.Second
 //	MAIN        | it answers, in another process      | fit to be MAIN        | Failover to it
 //	            |                                     |                       | Waiting, Blocked
 //	            | it answers                          |                       | Resume
+//	            | any, of a switchover                | the old MAIN is fit   | CallOff, Revert
 //	else        | gone, replaced, restarted, refuses, | heir                  | Failover
 //	            | stuck, or terminating and silent    | heir silent for 5 s   | Waiting
 //	            |                                     | not back              | Blocked
@@ -41,7 +51,7 @@ const patience = 5 * time.Second
 //	            | its partner is silent too           |                       |
 //	            | wrong credentials                   |                       | Blocked
 //	            | answers main                        |                       | see partner
-func Decide(s memgraph.Snapshot) Plan {
+func called(s memgraph.Snapshot) Plan {
 	if s.Topology.Generation == 0 {
 		return first(s)
 	}
@@ -211,6 +221,9 @@ func claims(p memgraph.Pod) bool {
 // the same data in a new process, and needs a generation of its own.
 func resume(s memgraph.Snapshot) Plan {
 	t := s.Topology
+	if plan, back := giveBack(s); back {
+		return plan
+	}
 	p, ok := s.Pod(t.Main.Index)
 	if !ok || p.Instance.Reach != memgraph.Answered {
 		return Plan{Kind: Waiting, Reason: fmt.Sprintf("%s is to become MAIN in generation %d and does not answer", t.Main.Pod, t.Generation)}
@@ -231,7 +244,7 @@ func resume(s memgraph.Snapshot) Plan {
 	}
 	plan := Plan{
 		Kind: Resume, Reason: t.Pending.Reason, Record: t, Written: true,
-		Promote: &p, Register: followers(s, p, t.Pending.From),
+		Promote: &p, Register: followers(s, p, left(t)),
 	}
 	if t.Phase == memgraph.Switching {
 		plan.Demote = livingMain(s, t.Pending.From)
@@ -319,7 +332,7 @@ func change(s memgraph.Snapshot, kind Kind, p memgraph.Pod, why string) Plan {
 	next.Main, next.Generation = p.Member(), nextGeneration(s)
 	next.Partner, next.InSync = memgraph.Member{}, false
 	next.Phase = memgraph.FailingOver
-	if kind == Handover {
+	if kind == Handover || kind == Switchover {
 		next.Phase = memgraph.Switching
 	}
 	next.Pending = &memgraph.Pending{From: from, Kind: string(kind), Reason: why, Started: s.Now}
@@ -335,7 +348,7 @@ func change(s memgraph.Snapshot, kind Kind, p memgraph.Pod, why string) Plan {
 // and to become partner later.
 func nextPartner(s memgraph.Snapshot, main memgraph.Pod, old memgraph.Member) (memgraph.Pod, bool) {
 	for _, p := range s.Pods {
-		if _, known := memgraph.PartnerMode(main, p); known && follows(main, p, old) && s.CatchesUp(main, p) {
+		if _, known := s.PartnerMode(main, p); known && follows(main, p, old) && s.CatchesUp(main, p) {
 			return p, true
 		}
 	}

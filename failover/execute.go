@@ -1,10 +1,13 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"memgraph-controller/memgraph"
@@ -170,11 +173,9 @@ func signed(p Plan, leader string) memgraph.Topology {
 // switchMain is steps 2 to 6.
 func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 	if p.Demote != nil {
-		r.park(ctx, e)
-		r.miss(within(ctx, demoteTimeout, func(ctx context.Context) error {
-			return e.Roles.Demote(ctx, p.Demote.Addr())
-		}))
-		r.done(StageDemoted)
+		if err := r.fence(ctx, p, e); err != nil {
+			return err
+		}
 	}
 	err := within(ctx, promoteTimeout, func(ctx context.Context) error {
 		return e.Roles.Promote(ctx, p.Promote.Addr())
@@ -189,6 +190,34 @@ func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 	r.done(StageSealed)
 	inSync := r.register(ctx, *p.Promote, p.Register, e)
 	return r.put(ctx, e, r.settled(e.Leader, inSync))
+}
+
+// fence is step 2. Where MAIN need not go, it is not forced: clients are better off
+// with the old one than with one that was not demoted.
+func (r *Report) fence(ctx context.Context, p Plan, e Effects) error {
+	r.park(ctx, e)
+	err := demote(ctx, p, e)
+	r.done(StageDemoted)
+	if p.Kind == Switchover {
+		return err
+	}
+	r.miss(err)
+	return nil
+}
+
+// demote makes the old MAIN a replica, and one that need not go only if its partner
+// holds all, now that nothing is written.
+func demote(ctx context.Context, p Plan, e Effects) error {
+	if p.Kind == Switchover {
+		inStep, err := awaitReady(ctx, *p.Demote, *p.Promote, e)
+		if err != nil {
+			return err
+		}
+		if !inStep {
+			return fmt.Errorf("%s does not list %s as in step", p.Demote.Name, p.Promote.Name)
+		}
+	}
+	return within(ctx, demoteTimeout, func(ctx context.Context) error { return e.Roles.Demote(ctx, p.Demote.Addr()) })
 }
 
 // replacePartner is what there is to do where MAIN stays.
@@ -281,7 +310,7 @@ func (r *Report) register(ctx context.Context, main memgraph.Pod, followers []Fo
 	if shipping != nil || len(partner) == 0 {
 		return false
 	}
-	inSync, err := awaitReady(ctx, main, partner[0], e)
+	inSync, err := awaitReady(ctx, main, partner[0].Pod, e)
 	r.miss(err)
 	r.done(StageProtected)
 	return inSync
@@ -299,14 +328,14 @@ func follow(ctx context.Context, limit time.Duration, main memgraph.Pod, followe
 }
 
 // awaitReady returns whether main says in time that its partner holds all.
-func awaitReady(ctx context.Context, main memgraph.Pod, partner Follower, e Effects) (bool, error) {
+func awaitReady(ctx context.Context, main, partner memgraph.Pod, e Effects) (bool, error) {
 	for range int(readyTimeout / readyPause) {
 		replicas, err := list(ctx, main, e)
 		if err != nil {
 			return false, err
 		}
 		for _, r := range replicas {
-			if r.Name == memgraph.ReplicaName(partner.Pod.Name) && r.Mode == partner.Mode && r.InStep() {
+			if (r.Name == memgraph.ReplicaName(partner.Name) || partner.HasAddress(r.Address)) && r.Mode.Synchronous() && r.InStep() {
 				return true, nil
 			}
 		}
@@ -323,14 +352,27 @@ func (r *Report) settled(leader string, inSync bool) memgraph.Topology {
 	t.InSync = inSync
 	c := memgraph.Change{
 		When: t.Pending.Started, Seen: r.seen, Generation: t.Generation, Kind: t.Pending.Kind,
-		From: t.Pending.From.Pod, To: t.Main.Pod, Reason: t.Pending.Reason,
+		From: t.Pending.From.Pod, To: t.Main.Pod, Reason: t.Pending.Reason, EstimatedLoss: t.Pending.EstimatedLoss,
 		Stages: map[string]float64{}, Leader: leader,
 	}
 	for stage, took := range r.Stages {
 		c.Stages[stage] = float64(took.Microseconds()) / 1000
 	}
+	if order := t.Pending.Order; order != nil {
+		why := fmt.Sprintf("%s is MAIN in generation %d: %s", t.Main.Pod, t.Generation, r.timeline())
+		t = t.WithAnswer(memgraph.Answer{Order: *order, Outcome: memgraph.OutcomeDone, Reason: why, When: time.Now()})
+	}
 	t.Phase, t.Pending = memgraph.Stable, nil
 	return t.WithChange(c)
+}
+
+// timeline is the stages in the order in which they were done, for people.
+func (r *Report) timeline() string {
+	stages := slices.SortedFunc(maps.Keys(r.Stages), func(a, b string) int { return cmp.Compare(r.Stages[a], r.Stages[b]) })
+	for i, stage := range stages {
+		stages[i] = fmt.Sprintf("%s %dms", stage, r.Stages[stage].Milliseconds())
+	}
+	return strings.Join(stages, ", ")
 }
 
 func (r *Report) put(ctx context.Context, e Effects, t memgraph.Topology) error {

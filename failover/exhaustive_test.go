@@ -57,6 +57,7 @@ var records = map[string]edit{
 	"not in sync":                         notInSync,
 	"no partner":                          noPartner,
 	"switching":                           underWay(memgraph.Switching),
+	"switching by order":                  switching,
 	"failing over":                        underWay(memgraph.FailingOver),
 	"protecting":                          protecting(1),
 	"protecting by nobody":                both(protecting(1), noPartner),
@@ -99,41 +100,55 @@ func both(edits ...edit) edit {
 // its record and MAIN's list can be, is decided on without breaking a property
 // of safe, and settles when the decisions are carried out.
 func TestEverySmallClusterIsDecidedSafely(t *testing.T) {
-	all := tally{}
-	var mu sync.Mutex
-	var workers errgroup.Group
-	workers.SetLimit(runtime.GOMAXPROCS(0))
+	var sets []clusters
 	for _, size := range []int{2, 3} {
 		for recorded := range records {
 			for told := range lists {
-				workers.Go(func() error {
-					own := tally{}
-					err := own.judge(everyCondition(size, recorded, told))
-					mu.Lock()
-					defer mu.Unlock()
-					all.add(own)
-					return err
-				})
+				sets = append(sets, everyCondition(size, recorded, told))
 			}
 		}
 	}
-	require.NoError(t, workers.Wait())
-	t.Logf("%d clusters, decided: %v", all.clusters(), all)
+	all := judgeAll(t, sets)
 	for _, kind := range []Kind{
 		Nothing, Waiting, Blocked, Bootstrap, Adopt, Failover, Handover, Resume, Readopt, Restore,
-		AssignPartner, ConfirmPartner, UnsyncPartner, LosePartner,
+		AssignPartner, ConfirmPartner, UnsyncPartner, LosePartner, CallOff, Revert,
 	} {
 		require.NotZero(t, all[kind], "no cluster calls for %s: the enumeration has a hole", kind)
 	}
 }
 
+// clusters are some, with what describes each.
+type clusters = iter.Seq2[func() string, memgraph.Snapshot]
+
+// judgeAll judges sets of clusters, as many at a time as there are cores.
+func judgeAll(t *testing.T, sets []clusters) tally {
+	t.Helper()
+	all := tally{}
+	var mu sync.Mutex
+	var workers errgroup.Group
+	workers.SetLimit(runtime.GOMAXPROCS(0))
+	for _, set := range sets {
+		workers.Go(func() error {
+			own := tally{}
+			err := own.judge(set)
+			mu.Lock()
+			defer mu.Unlock()
+			all.add(own)
+			return err
+		})
+	}
+	require.NoError(t, workers.Wait())
+	t.Logf("%d clusters, decided: %v", all.clusters(), all)
+	return all
+}
+
 // tally counts the plans for the clusters that were judged.
 type tally map[Kind]int
 
-func (n tally) judge(clusters iter.Seq2[func() string, memgraph.Snapshot]) error {
-	for name, s := range clusters {
+func (n tally) judge(set clusters) error {
+	for name, s := range set {
 		p := Decide(s)
-		if err := errors.Join(safe(s, p), settles(s), spares(s, p)); err != nil {
+		if err := errors.Join(safe(s, p), settles(s), spares(s, p), obedient(s, p)); err != nil {
 			return fmt.Errorf("%s: %w: %+v", name(), err, p)
 		}
 		n[p.Kind]++
@@ -155,7 +170,7 @@ func (n tally) clusters() (sum int) {
 }
 
 // everyCondition yields all combinations of pods under one record and one list.
-func everyCondition(size int, recorded, told string) iter.Seq2[func() string, memgraph.Snapshot] {
+func everyCondition(size int, recorded, told string) clusters {
 	base := []edit{lists[told], records[recorded]}
 	if size == 2 {
 		base = append(base, gone(2), func(s *memgraph.Snapshot) { s.Wanted = 2 })
@@ -200,15 +215,16 @@ func power(base, exponent int) int {
 //  2. The generation grows with a change of MAIN by exactly what is needed, and
 //     stays in every other plan.
 //  3. Who is promoted is the partner that the record calls in sync, in the same
-//     process; or who the record calls MAIN, in a process that holds its data.
+//     process; or who the record calls MAIN, in a process that holds its data; or
+//     the old MAIN of a switchover, in the same process; or whom an operator names.
 //  4. While the recorded MAIN answers as MAIN, in the same process, and is not
-//     about to end, nobody is promoted in its place.
+//     about to end, nobody is promoted in its place but by a switchover.
 //  5. Nobody is demoted but the MAIN that the change is from, if it answers so,
 //     and the one that it is to, if that restarted since.
 //  6. A change of MAIN begins without protection. inSync becomes true only for a
 //     partner that answers, is fit, and that MAIN has listed lately.
 //  7. Who holds no data is not made MAIN beside one that does, unless it is the
-//     recorded database that simply is empty.
+//     recorded database that simply is empty, or the process that was MAIN.
 //  8. Nobody is registered who may hold what MAIN does not.
 //  9. Who is registered synchronously is the partner, and has nothing to catch up
 //     on: it is neither diverged nor empty beside data, and has lost none.
@@ -256,14 +272,15 @@ func safePromotion(s memgraph.Snapshot, p Plan) error {
 	t := s.Topology
 	isHeir := t.Phase == memgraph.Stable && t.InSync && p.Promote.UID == t.Partner.UID && p.Promote.Instance.RunID == t.Partner.RunID
 	isRecorded := p.Promote.Index == t.Main.Index && (t.Main.Database == "" || p.Promote.Instance.Storage.Database == t.Main.Database)
-	if !isHeir && !isRecorded {
+	isReverted := p.Kind == Revert && p.Promote.Is(t.Pending.From)
+	if !isHeir && !isRecorded && !isReverted && p.Kind != ForcedFailover {
 		return fmt.Errorf("3: %s is promoted", p.Promote.Name)
 	}
 	if p.Promote.Instance.Reach != memgraph.Answered || p.Record.Main.RunID != p.Promote.Instance.RunID {
 		return fmt.Errorf("3: %s is promoted without having answered", p.Promote.Name)
 	}
 	main, ok := s.Main()
-	if ok && !t.Phase.ChangesMain() && main.Is(t.Main) && main.Answers(memgraph.RoleMain) && !main.Terminating {
+	if ok && !t.Phase.ChangesMain() && main.Is(t.Main) && main.Answers(memgraph.RoleMain) && !main.Terminating && p.Kind != Switchover {
 		return fmt.Errorf("4: %s is promoted while %s is well", p.Promote.Name, main.Name)
 	}
 	return nil
@@ -303,7 +320,8 @@ func safeSync(s memgraph.Snapshot, p Plan) error {
 func safeData(s memgraph.Snapshot, p Plan) error {
 	next, ok := s.Pod(p.Record.Main.Index)
 	isHeir := s.Topology.InSync && next.UID == s.Topology.Partner.UID
-	if p.ChangesMain() && ok && p.Kind != Resume && !isHeir && emptyBesideData(s, next) {
+	isOld := (p.Kind == CallOff || p.Kind == Revert) && next.Is(s.Topology.Pending.From)
+	if p.ChangesMain() && ok && p.Kind != Resume && !isHeir && !isOld && emptyBesideData(s, next) {
 		return fmt.Errorf("7: %s is empty", next.Name)
 	}
 	main := p.Promote
@@ -324,6 +342,9 @@ func safeData(s memgraph.Snapshot, p Plan) error {
 }
 
 func safeHold(s memgraph.Snapshot, p Plan) error {
+	if p.Kind == Reply {
+		return nil
+	}
 	if p.Record.Phase.ChangesMain() != (p.Promote != nil) || (p.Record.Phase == memgraph.Protecting) != (p.Protect != nil) {
 		return fmt.Errorf("10: phase %s, to promote %v, to protect %v", p.Record.Phase, p.Promote, p.Protect)
 	}

@@ -62,10 +62,8 @@ func replicaWithData(s memgraph.Snapshot) string {
 // to synchronously is the partner, in a new one the next pod after MAIN; it is
 // in sync once it was confirmed.
 func begin(s memgraph.Snapshot, kind Kind, main memgraph.Pod, why string) Plan {
-	next := memgraph.Topology{
-		Main: main.Member(), Generation: nextGeneration(s), Phase: memgraph.Stable,
-		Revision: s.Topology.Revision,
-	}
+	next := s.Topology.Said()
+	next.Main, next.Generation, next.Phase = main.Member(), nextGeneration(s), memgraph.Stable
 	for _, p := range s.Pods {
 		r, ok := s.Registration(main, p)
 		follows := ok && r.Mode.Synchronous() && r.InStep() && p.Fit() && p.Answers(memgraph.RoleReplica)

@@ -75,7 +75,7 @@ func protect(s memgraph.Snapshot, main memgraph.Pod) Plan {
 	case !s.CatchesUp(main, p) || memgraph.WouldEmpty(main, p):
 		why = fmt.Sprintf("%s was to be partner and may hold other data", t.Partner.Pod)
 	}
-	mode, known := memgraph.PartnerMode(main, p)
+	mode, known := s.PartnerMode(main, p)
 	switch {
 	case why != "":
 		return replacePartner(s, LosePartner, successor(s, main), why)
@@ -95,7 +95,7 @@ func replacePartner(s memgraph.Snapshot, kind Kind, to *memgraph.Pod, why string
 	next.Partner, next.InSync = memgraph.Member{}, false
 	plan := Plan{Kind: kind, Reason: why, Protect: &main}
 	if to != nil {
-		mode, _ := memgraph.PartnerMode(main, *to)
+		mode, _ := s.PartnerMode(main, *to)
 		next.Partner, plan.Register = to.Member(), []Follower{{Pod: *to, Mode: mode}}
 	}
 	plan.Record = next
@@ -131,7 +131,7 @@ func successor(s memgraph.Snapshot, main memgraph.Pod) *memgraph.Pod {
 // able holds for a replica that can be partner as soon as its registration, r, is
 // in the mode for that.
 func able(s memgraph.Snapshot, main, p memgraph.Pod, r memgraph.Replica) bool {
-	mode, known := memgraph.PartnerMode(main, p)
+	mode, known := s.PartnerMode(main, p)
 	return known && r.Mode != mode && r.InStep() && s.CatchesUp(main, p) && !memgraph.WouldEmpty(main, p) &&
 		p.Fit() && p.Answers(memgraph.RoleReplica)
 }
@@ -162,8 +162,8 @@ func confirm(s memgraph.Snapshot, main memgraph.Pod) Plan {
 	p, _ := s.Pod(s.Topology.Partner.Index)
 	r, registered := s.Registration(main, p)
 	says := fmt.Sprintf("MAIN lists partner %s as %s", p.Name, describe(r, registered))
-	protected := registered && r.Mode.Synchronous() && (r.Status == memgraph.StatusReady || r.Status == memgraph.StatusReplicating)
-	mode, known := memgraph.PartnerMode(main, p)
+	protected := registered && protects(r)
+	mode, known := s.PartnerMode(main, p)
 	next := s.Topology
 	switch {
 	case s.Topology.InSync && !protected:
@@ -178,6 +178,11 @@ func confirm(s memgraph.Snapshot, main memgraph.Pod) Plan {
 		return replacePartner(s, AssignPartner, &p, says)
 	}
 	return Plan{Kind: Nothing, Reason: "it is not in sync yet: " + says}
+}
+
+// protects holds for a replica that confirms every commit.
+func protects(r memgraph.Replica) bool {
+	return r.Mode.Synchronous() && (r.Status == memgraph.StatusReady || r.Status == memgraph.StatusReplicating)
 }
 
 // answersSince holds for a replica that answered after MAIN listed it: the row

@@ -26,7 +26,15 @@ const (
 	Failover Kind = "failover"
 	// Handover promotes the partner of a MAIN that is alive and about to go.
 	Handover Kind = "handover"
-	// Resume finishes a failover or handover that somebody began.
+	// Switchover promotes the partner of a MAIN that is well, by an operator's order.
+	Switchover Kind = "switchover"
+	// ForcedFailover promotes who may lack writes, by an operator's order.
+	ForcedFailover Kind = "forced-failover"
+	// CallOff ends a switchover before anybody's role has changed.
+	CallOff Kind = "call-off"
+	// Revert promotes the old MAIN of a switchover whose promotion failed.
+	Revert Kind = "revert"
+	// Resume finishes a change of MAIN that somebody began.
 	Resume Kind = "resume"
 	// Readopt accepts the recorded MAIN back after a restart that nobody could
 	// stand in for.
@@ -43,6 +51,9 @@ const (
 	// LosePartner lets a partner go that is gone, restarted or going, and has a
 	// replica that is in step succeed it.
 	LosePartner Kind = "lose-partner"
+
+	// Reply answers an operator's order, and changes no role.
+	Reply Kind = "reply"
 )
 
 // Plan is a decision. Its zero fields mean that the step is left out.
@@ -82,7 +93,7 @@ func (p Plan) Idle() bool { return p.Kind == Nothing || p.Kind == Waiting || p.K
 // generation, rather than the partner.
 func (p Plan) ChangesMain() bool {
 	switch p.Kind {
-	case Bootstrap, Adopt, Failover, Handover, Resume, Readopt, Restore:
+	case Bootstrap, Adopt, Failover, Handover, Resume, Readopt, Restore, Switchover, ForcedFailover, CallOff, Revert:
 		return true
 	}
 	return false

@@ -21,7 +21,8 @@ type Snapshot struct {
 	Topology Topology
 	// Floor is the highest generation ever seen here; a record that is derived
 	// anew goes above it.
-	Floor int64
+	Floor  int64
+	Policy Policy
 	// Pods are those that exist, by ordinal.
 	Pods []Pod
 	// Leftover is the process that was MAIN last, where its pod is gone and it may
@@ -64,9 +65,11 @@ type Instance struct {
 	Storage   StorageInfo
 	StorageAt time.Time
 	Version   Version
-	// ListedAt is when the recorded MAIN last listed this process, and NearAt when
-	// as holding all that it had committed, but for a few; the zero time is never.
+	// ListedAt is when the recorded MAIN last listed this process, Behind as how far
+	// behind (see Replica), and NearAt when as holding all that it had committed, but
+	// for a few; the zero time is never.
 	ListedAt, NearAt time.Time
+	Behind           int64
 	// Diverged says that this process was refused as a replica of MAIN.
 	Diverged bool
 	// Rejoin says that MAIN may list this process by a registration from before
@@ -239,14 +242,16 @@ func (s Snapshot) Droppable(r Replica) bool {
 	return false
 }
 
-// PartnerMode is what partner is to be registered with on main: StrictSync where
-// both run a version that has it, else Sync. ok is false while a version is not
-// known.
-func PartnerMode(main, partner Pod) (mode SyncMode, ok bool) {
+// PartnerMode is what partner is to be registered with on main: as the policy says
+// or else StrictSync where both run a version that has it, and Sync where not. ok is
+// false while a version is not known.
+func (s Snapshot) PartnerMode(main, partner Pod) (mode SyncMode, ok bool) {
 	if !main.Instance.Version.Known() || !partner.Instance.Version.Known() {
 		return "", false
 	}
-	if main.Instance.Version.StrictSync() && partner.Instance.Version.StrictSync() {
+	strict := main.Instance.Version.StrictSync() && partner.Instance.Version.StrictSync()
+	choice := s.Policy.SyncChoice
+	if choice == ChooseStrictSync || choice != ChooseSync && strict {
 		return StrictSync, true
 	}
 	return Sync, true
@@ -281,7 +286,7 @@ func (i *Instance) NoteEvicted(name, uid string) {
 
 // NoteListed keeps what the recorded MAIN, asked at that time, said of the process.
 func (i *Instance) NoteListed(r Replica, asked time.Time) {
-	i.ListedAt = asked
+	i.ListedAt, i.Behind = asked, r.Behind
 	if r.Near() {
 		i.NearAt = asked
 	}
@@ -329,7 +334,7 @@ func (s Snapshot) FirstMode(main, p Pod) SyncMode {
 	if partner.None() || p.Index != partner.Index || !p.Is(partner) || !s.CatchesUp(main, p) {
 		return Async
 	}
-	if mode, known := PartnerMode(main, p); known {
+	if mode, known := s.PartnerMode(main, p); known {
 		return mode
 	}
 	return Async

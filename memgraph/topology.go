@@ -27,6 +27,16 @@ type Topology struct {
 	Pending *Pending
 	// History holds the last changes, the newest first, at most MaxHistory.
 	History []Change
+	// Order is what an operator asks for and nobody has answered yet; nil is
+	// nothing. It is written only by operators.
+	Order *Order
+	// Answers are those to the last orders, the newest first, at most MaxAnswers.
+	Answers []Answer
+	// Paused is set while MAIN and its partner are to stay as they are.
+	Paused *Pause
+	// Acknowledged is when an operator last said that failures of MAIN are known;
+	// those before are not counted. The zero time is never.
+	Acknowledged time.Time
 	// Revision is the record's version that this was read at, for compare-and-
 	// set; "" if there is no record.
 	Revision string
@@ -77,6 +87,10 @@ type Pending struct {
 	Kind    string    `json:"kind"`
 	Reason  string    `json:"reason"`
 	Started time.Time `json:"started"`
+	// Order is the operator's word that began it; nil if nobody asked for it.
+	Order *Order `json:"order,omitempty"`
+	// EstimatedLoss is what it may cost of what was acknowledged, "" is nothing.
+	EstimatedLoss string `json:"estimatedLoss,omitempty"`
 }
 
 // Change is one entry of the history.
@@ -90,6 +104,8 @@ type Change struct {
 	From       string    `json:"from,omitempty"`
 	To         string    `json:"to"`
 	Reason     string    `json:"reason"`
+	// EstimatedLoss is what it may have cost of what was acknowledged, "" is nothing.
+	EstimatedLoss string `json:"estimatedLoss,omitempty"`
 	// Stages are milliseconds from Seen to the end of each stage.
 	Stages map[string]float64 `json:"stages,omitempty"`
 	Leader string             `json:"leader,omitempty"`
@@ -103,6 +119,12 @@ func (t Topology) WithChange(c Change) Topology {
 	h := slices.Insert(slices.Clone(t.History), 0, c)
 	t.History = h[:min(len(h), MaxHistory)]
 	return t
+}
+
+// Said is what operators have said, with the revision at which they did: all that
+// is kept of a record that is derived anew.
+func (t Topology) Said() Topology {
+	return Topology{Revision: t.Revision, Order: t.Order, Paused: t.Paused}
 }
 
 // Validate returns what is wrong with t, naming the field.

@@ -169,7 +169,7 @@ func (c *contender) load() (t memgraph.Topology, err error) {
 		return memgraph.Topology{}, err
 	}
 	if t.Generation < c.floor {
-		return memgraph.Topology{Revision: t.Revision}, nil
+		return t.Said(), nil
 	}
 	if t.Generation > 0 {
 		c.learn(t)

@@ -69,7 +69,7 @@ func (m *menace) strike() {
 	}
 	h, c := w.hosts[i], w.ctls[w.rand.IntN(contenders)]
 	d := w.between(50*time.Millisecond, 8*time.Second)
-	switch f := w.rand.IntN(20); f {
+	switch f := w.rand.IntN(23); f {
 	case 0, 1, 2, 3:
 		w.tracef("fault: mg-%d is killed", i)
 		h.crash()
@@ -97,6 +97,8 @@ func (m *menace) strike() {
 		c.deaf = true
 	case 16:
 		m.loseRecord()
+	case 17, 18, 19:
+		m.operate(d)
 	default:
 		m.partition(d)
 	}

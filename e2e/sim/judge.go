@@ -82,6 +82,7 @@ func (w *world) recorded(c *contender, t memgraph.Topology) {
 		w.convict("G4: generation %d has two MAINs, %s and %s", t.Generation, is, t.Main.RunID)
 	}
 	j.mains[t.Generation] = t.Main.RunID
+	w.held(t)
 	if w.api.record.Phase == memgraph.FailingOver || w.api.record.Phase == memgraph.Switching {
 		w.finished(t)
 	}
@@ -201,6 +202,8 @@ func (w *world) settled() error {
 	switch {
 	case t.Generation == 0 || t.Phase != memgraph.Stable:
 		return fmt.Errorf("%w: the record says %q", errUnsettled, t.Phase)
+	case t.Order != nil || t.Paused != nil:
+		return fmt.Errorf("%w: order %v, paused %v", errUnsettled, t.Order, t.Paused)
 	case main == nil || main.runID != t.Main.RunID || !main.is(memgraph.RoleMain):
 		return fmt.Errorf("%w: MAIN is not %s", errUnsettled, t.Main.RunID)
 	}

@@ -106,7 +106,8 @@ func TestSchedulesKeepTheGuarantees(t *testing.T) {
 		t.Logf("make sim SEED=%d SEEDS=1 replays this:\n%s", seed, strings.Join(Replay(t.Context(), seed, Bug{}).Trace, "\n"))
 	}
 	if sum.schedules >= 1000 {
-		for _, kind := range []failover.Kind{failover.Failover, failover.Handover, failover.Resume, failover.Readopt, failover.LosePartner} {
+		for _, kind := range []failover.Kind{failover.Failover, failover.Handover, failover.Resume, failover.Readopt, failover.LosePartner,
+			failover.Reply, failover.Switchover, failover.CallOff, failover.Revert} {
 			assert.NotZero(t, sum.Decided[kind], "no schedule calls for %s", kind)
 		}
 		assert.Greater(t, sum.Acknowledged, sum.schedules*50, "clients get something done")
