@@ -136,7 +136,8 @@ const (
 // have seen it and nothing is written: drop whom commits must not wait for.
 //
 // A failure in 1, 3, 4 or 6 ends it with an error and leaves the record to be
-// decided on again; the others only note it. Whatever ends ctx ends it between
+// decided on again, and so does one in 2 where MAIN is to have a new epoch; the
+// others only note it. Whatever ends ctx ends it between
 // two statements.
 func Execute(ctx context.Context, p Plan, e Effects) (Report, error) {
 	r := Report{Record: p.Record, Stages: map[string]time.Duration{StageQueued: p.Taken.Sub(p.Seen)}, seen: p.Seen}
@@ -193,12 +194,13 @@ func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 }
 
 // fence is step 2. Where MAIN need not go, it is not forced: clients are better off
-// with the old one than with one that was not demoted.
+// with the old one than with one that was not demoted. One that is to be MAIN again
+// has to have been a replica, or it keeps its epoch.
 func (r *Report) fence(ctx context.Context, p Plan, e Effects) error {
 	r.park(ctx, e)
 	err := demote(ctx, p, e)
 	r.done(StageDemoted)
-	if p.Kind == Switchover {
+	if p.Kind == Switchover || p.Demote.UID == p.Promote.UID {
 		return err
 	}
 	r.miss(err)

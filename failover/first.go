@@ -13,6 +13,7 @@ import (
 //	not every pod is fit and has answered lately       | Waiting
 //	two or more claim                                  | Blocked
 //	one claims, holds nothing, and another pod does    | Blocked
+//	one claims, and replicas hold data, none from it   | Blocked
 //	one claims                                         | Adopt it
 //	none claims, no pod is MAIN                        | Blocked
 //	none claims, a replica holds data                  | Blocked
@@ -38,6 +39,9 @@ func first(s memgraph.Snapshot) Plan {
 			names(claimants))}
 	case holder != "" && (len(claimants) == 0 || claimants[0].Instance.Storage.Vertices == 0):
 		return Plan{Kind: Blocked, Reason: fmt.Sprintf("replica %s holds data and no MAIN does: promote it by hand", holder)}
+	case len(claimants) == 1 && holder != "" && !followed(s, claimants[0]):
+		return Plan{Kind: Blocked, Reason: fmt.Sprintf("replica %s holds data and does not follow %s, nor does another: demote %s if it is not the latest MAIN, or empty the replica",
+			holder, claimants[0].Name, claimants[0].Name)}
 	case len(claimants) == 1:
 		return begin(s, Adopt, claimants[0], "it is the only MAIN with data or replicas")
 	case len(mains) == 0:
@@ -56,6 +60,18 @@ func replicaWithData(s memgraph.Snapshot) string {
 		}
 	}
 	return ""
+}
+
+// followed holds where a replica with data obeys main, as it does the MAIN that
+// registered it last.
+func followed(s memgraph.Snapshot, main memgraph.Pod) bool {
+	for _, p := range s.Pods {
+		r, ok := s.Registration(main, p)
+		if ok && r.Status != memgraph.StatusInvalid && !r.Ghost() && p.Instance.Role == memgraph.RoleReplica && p.Instance.Storage.Vertices > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // begin is the first record. In an adopted cluster the replica that MAIN ships

@@ -53,6 +53,11 @@ func (c *contender) begin() {
 	}
 	c.list()
 	c.relist()
+	for _, o := range c.w.ctls {
+		if o != nil && !o.dead {
+			c.floor = max(c.floor, o.floor) // as its gateway's Lease tells
+		}
+	}
 	c.mend()
 	c.gate.verify()
 	c.campaign()

@@ -57,7 +57,7 @@ func playAll(t *testing.T, bug Bug, n int, enough func(Outcome) bool) {
 type total struct {
 	Outcome
 	schedules int
-	gaps      map[Gap]int
+	gaps      map[Gap][]uint64 // the seeds
 	failed    []Outcome
 }
 
@@ -71,7 +71,7 @@ func (s *total) add(o Outcome) {
 		s.Decided[kind] += n
 	}
 	for gap := range o.Gaps {
-		s.gaps[gap]++
+		s.gaps[gap] = append(s.gaps[gap], o.Seed)
 	}
 	if o.Violation != "" {
 		s.failed = append(s.failed, o)
@@ -81,7 +81,7 @@ func (s *total) add(o Outcome) {
 // Every schedule keeps invariants 2, 3, 4 and 5, and schedules are as eventful as
 // they are meant to be.
 func TestSchedulesKeepTheGuarantees(t *testing.T) {
-	sum := total{Outcome: Outcome{Decided: map[failover.Kind]int{}}, gaps: map[Gap]int{}}
+	sum := total{Outcome: Outcome{Decided: map[failover.Kind]int{}}, gaps: map[Gap][]uint64{}}
 	began := time.Now()
 	playAll(t, Bug{}, *seeds, func(o Outcome) bool {
 		sum.add(o)
@@ -93,8 +93,8 @@ func TestSchedulesKeepTheGuarantees(t *testing.T) {
 		t.Logf("decided %d times: %s", sum.Decided[kind], kind)
 	}
 	for _, gap := range slices.Sorted(maps.Keys(sum.gaps)) {
-		t.Logf("in %d schedules: %s", sum.gaps[gap], gap)
-		assert.Less(t, sum.gaps[gap], 3+sum.schedules/30, "%s: what is forgiven must be rare", gap)
+		t.Logf("in %d schedules, such as %d: %s", len(sum.gaps[gap]), sum.gaps[gap][0], gap)
+		assert.Less(t, len(sum.gaps[gap]), 3+sum.schedules/1000, "%s: what is forgiven must be rare", gap)
 	}
 	for _, o := range sum.failed {
 		t.Errorf("seed %d: %s", o.Seed, o.Violation)
