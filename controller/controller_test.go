@@ -94,7 +94,8 @@ func (l *lab) protected() memgraph.Topology {
 	})
 }
 
-// running makes the cluster one that has been in use: pod 0 is MAIN, all hold data.
+// running makes the cluster one that has been in use: pod 0 is MAIN, all hold data,
+// and the others follow.
 func (l *lab) running() {
 	for i := range 3 {
 		l.fleet.with(i, func(in *instance) {
@@ -103,6 +104,11 @@ func (l *lab) running() {
 				in.id.Role = memgraph.RoleReplica
 			}
 		})
+		if i > 0 {
+			require.NoError(l.t, l.fleet.Register(l.t.Context(), "10.0.0.0:7687", memgraph.Registration{
+				Name: fmt.Sprintf("mg_%d", i), Mode: memgraph.Async, Address: fmt.Sprintf("10.0.0.%d:10000", i),
+			}))
+		}
 	}
 }
 

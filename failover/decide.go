@@ -238,7 +238,7 @@ func resume(s memgraph.Snapshot) Plan {
 		if p.Instance.Role == memgraph.RoleMain {
 			// It was promoted, and may have lost the epoch that came with that: to seal
 			// the old one would hide that the old MAIN has diverged.
-			plan.Demote = &p
+			plan.Demote, plan.Record.Pending.Renew = &p, true
 		}
 		return plan
 	}
@@ -246,8 +246,11 @@ func resume(s memgraph.Snapshot) Plan {
 		Kind: Resume, Reason: t.Pending.Reason, Record: t, Written: true,
 		Promote: &p, Register: followers(s, p, left(t)),
 	}
-	if t.Phase == memgraph.Switching {
+	switch {
+	case t.Phase == memgraph.Switching:
 		plan.Demote = livingMain(s, t.Pending.From)
+	case t.Pending.Renew && p.Instance.Role == memgraph.RoleMain:
+		plan.Demote = &p
 	}
 	return plan
 }

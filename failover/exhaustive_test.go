@@ -61,7 +61,7 @@ var records = map[string]edit{
 	"failing over":                        underWay(memgraph.FailingOver),
 	"protecting":                          protecting(1),
 	"protecting by nobody":                both(protecting(1), noPartner),
-	"none":                                func(s *memgraph.Snapshot) { s.Topology = memgraph.Topology{} },
+	"none":                                none,
 	"of a version that tells no database": untold,
 }
 

@@ -40,7 +40,7 @@ func first(s memgraph.Snapshot) Plan {
 	case holder != "" && (len(claimants) == 0 || claimants[0].Instance.Storage.Vertices == 0):
 		return Plan{Kind: Blocked, Reason: fmt.Sprintf("replica %s holds data and no MAIN does: promote it by hand", holder)}
 	case len(claimants) == 1 && holder != "" && !followed(s, claimants[0]):
-		return Plan{Kind: Blocked, Reason: fmt.Sprintf("replica %s holds data and does not follow %s, nor does another: demote %s if it is not the latest MAIN, or empty the replica",
+		return Plan{Kind: Blocked, Reason: fmt.Sprintf("replica %s holds data and does not follow %s, nor does another: register it there by hand if %s is the latest MAIN",
 			holder, claimants[0].Name, claimants[0].Name)}
 	case len(claimants) == 1:
 		return begin(s, Adopt, claimants[0], "it is the only MAIN with data or replicas")

@@ -179,6 +179,9 @@ func vertices(i int, n int64) edit {
 	return instance(i, func(in *memgraph.Instance) { in.Storage.Vertices = n })
 }
 
+// none is a record that was deleted.
+func none(s *memgraph.Snapshot) { s.Topology = memgraph.Topology{} }
+
 func noPartner(s *memgraph.Snapshot) {
 	s.Topology.Partner, s.Topology.InSync = memgraph.Member{}, false
 }

@@ -91,6 +91,9 @@ type Pending struct {
 	Order *Order `json:"order,omitempty"`
 	// EstimatedLoss is what it may cost of what was acknowledged, "" is nothing.
 	EstimatedLoss string `json:"estimatedLoss,omitempty"`
+	// Renew says that who is to be MAIN is it already, in an epoch that it may have
+	// lost its claim to, and is demoted first.
+	Renew bool `json:"renew,omitempty"`
 }
 
 // Change is one entry of the history.
