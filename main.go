@@ -335,7 +335,7 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 			prober.Forget(addr)
 			_ = within(closing, func(ctx context.Context) error { return client.Forget(ctx, addr) })
 		},
-		Gateway: gate, Vigil: memgraph.Vigil, Quiet: gate.Quiet, Log: log, Registerer: registry,
+		Gateway: gate, Vigil: memgraph.Vigil, Quiet: gate.Quiet, Readers: gate.Readers, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return err

@@ -418,6 +418,8 @@ func TestWrongFlagsRefuseToStart(t *testing.T) {
 		{[]string{"--memgraph-tls=on"}, "--memgraph-tls: any certificate in the world would do; give --memgraph-tls-ca-file or"},
 		{[]string{"--memgraph-tls-key-file=k"}, "--memgraph-tls-cert-file: it needs --memgraph-tls-key-file, and the other way round"},
 		{[]string{"--memgraph-tls=on", "--memgraph-tls-ca-file=/none"}, "--memgraph-tls: read authorities: open /none"},
+		{[]string{"--gateway-read-listen=7688"}, "--gateway-read-listen: address 7688: missing port in address"},
+		{[]string{"--gateway-read-fallback=any"}, `--gateway-read-fallback: unknown value "any"; use main or none`},
 		{[]string{"--gateway-tls=some"}, `--gateway-tls: unknown value "some"; use required or optional`},
 		{[]string{"--gateway-tls-key-file=k"}, "--gateway-tls-cert-file: it needs --gateway-tls-key-file, and the other way round"},
 		{[]string{"--gateway-tls-client-ca-file=c"}, "--gateway-tls-client-ca-file: clients show certificates in TLS only"},

@@ -60,7 +60,10 @@ type Dependencies struct {
 	Vigil func(ctx context.Context, addr string) (broke bool)
 	// Quiet returns once the gateway holds its clients and nothing that it has sent
 	// may still take effect, with the generation of that; nil if it cannot tell.
-	Quiet      func(context.Context) (int64, error)
+	Quiet func(context.Context) (int64, error)
+	// Readers is told of the pods that clients may read from, MAIN's included: their
+	// addresses, by the names that MAIN has for them. It does not wait.
+	Readers    func(map[string]string)
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }

@@ -160,6 +160,10 @@ func TestAFreshClusterBecomesAProtectedOne(t *testing.T) {
 		assert.Equal(t, int64(1), r.Generation)
 		assert.Equal(t, "1 mg-0 run-0", l.fleet.lastServed())
 		assert.Equal(t, "10.0.0.1:7687", l.fleet.prepared)
+		assert.Equal(t, map[string]string{"mg_0": "10.0.0.0:7687", "mg_1": "10.0.0.1:7687", "mg_2": "10.0.0.2:7687"}, *l.fleet.readers.Load())
+		l.lose(2)
+		synctest.Wait()
+		assert.NotContains(t, *l.fleet.readers.Load(), "mg_2")
 		l.fleet.with(0, func(i *instance) {
 			modes := map[string]memgraph.SyncMode{}
 			for _, r := range i.replicas {

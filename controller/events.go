@@ -34,6 +34,7 @@ func (c *Controller) onPod(before, after any) {
 	if e.before == nil && e.after == nil {
 		return // no pod of ours, or nothing that could be read
 	}
+	c.tellReaders()
 	if gone := e.before; gone != nil && (e.after == nil || gone.UID != e.after.UID || gone.Container != e.after.Container) {
 		c.ended(*gone, e.after)
 	}
@@ -49,6 +50,17 @@ func (c *Controller) onPod(before, after any) {
 	if main := c.record.latest().Main; !main.None() && main.Pod != name {
 		term.routine.add(main.Pod, received) // it may now let go of the pod's registration
 	}
+}
+
+// tellReaders tells of the pods that are fit to be read from.
+func (c *Controller) tellReaders() {
+	fit := map[string]string{}
+	for _, p := range c.pods() {
+		if p.Fit() {
+			fit[memgraph.ReplicaName(p.Name)] = p.Addr()
+		}
+	}
+	c.deps.Readers(fit)
 }
 
 // ended forgets what is kept about a process that is no more; after is its pod, if

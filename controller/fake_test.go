@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -179,8 +180,9 @@ type fleet struct {
 	served    []string // whom it was to let them through to
 	prepared  string   // whom for
 	fresh     time.Time
-	forgotten []string // addresses
-	said      []string // statements that change something, "verb address what"
+	forgotten []string                          // addresses
+	said      []string                          // statements that change something, "verb address what"
+	readers   atomic.Pointer[map[string]string] // whom clients may read from
 }
 
 type instance struct {
@@ -409,6 +411,7 @@ func newController(t *testing.T, identity string, cs *fake.Clientset, f *fleet) 
 	c, err := New(cfg, Dependencies{
 		Urgent: cs, Routine: cs, UrgentProber: f, Prober: f, Asker: f,
 		Roles: f, Registrations: f, Forget: f.forget, Gateway: f, Vigil: f.vigil,
+		Readers:    func(addrs map[string]string) { f.readers.Store(&addrs) },
 		Log:        slog.New(slog.NewTextHandler(testLog(t), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: prometheus.NewRegistry(),
 	})

@@ -207,11 +207,14 @@ func (g *Gateway) refuse(s *session, how ending) ending {
 
 // refusal is what a client is told that cannot be carried; false if nothing.
 func (g *Gateway) refusal(how ending) (bolt.Failure, bool) {
-	f := bolt.Failure{}
+	f, awaited := bolt.Failure{}, g.gate.status().awaited()
+	if g.forReading() {
+		awaited = "a replica to read from"
+	}
 	switch how {
 	case endNoMain:
 		f.Code = codeNoMain
-		f.Message = fmt.Sprintf("waited %v for %s; nothing was begun", g.cfg.HoldTimeout, g.gate.status().awaited())
+		f.Message = fmt.Sprintf("waited %v for %s; nothing was begun", g.cfg.HoldTimeout, awaited)
 	case endOverloaded:
 		f.Code = codeOverloaded
 		f.Message = fmt.Sprintf("the gateway carries all the connections it may (%d, %d of them parked); nothing was begun",

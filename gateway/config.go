@@ -92,6 +92,7 @@ type Config struct {
 	OnIsolation Isolation
 
 	Door Door
+	Read Reading
 	Limits
 	Timeouts
 }
@@ -154,7 +155,7 @@ func (c Config) withDefaults() (Config, error) {
 	if !slices.Contains([]Administration{AdministrationAllowed, AdministrationDenied}, c.Administration) {
 		return c, fmt.Errorf("gateway config: Administration is %q: give allowed or denied", c.Administration)
 	}
-	return c, errors.Join(c.Door.complete(), c.Limits.complete(), c.Timeouts.complete())
+	return c, errors.Join(c.Door.complete(), c.Read.complete(), c.Limits.complete(), c.Timeouts.complete())
 }
 
 // complete fills in what is zero.

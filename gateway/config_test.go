@@ -15,18 +15,19 @@ import (
 
 func TestAWrongConfigIsRefusedByName(t *testing.T) {
 	for want, c := range map[string]Config{
-		`Listen "" is not host:port`:       {},
-		`Listen "127.0.0.1" is not`:        {Listen: "127.0.0.1"},
-		"MaxParked is -1":                  {Listen: "127.0.0.1:0", Limits: Limits{MaxParked: -1}},
-		"HoldTimeout is -1s":               {Listen: "127.0.0.1:0", Timeouts: Timeouts{HoldTimeout: -time.Second}},
-		"give a positive one, or 0 for 5s": {Listen: "127.0.0.1:0", Timeouts: Timeouts{HandshakeTimeout: -1}},
-		`Rerun is "always": give off,`:     {Listen: "127.0.0.1:0", Rerun: "always"},
-		`Administration is "some": give`:   {Listen: "127.0.0.1:0", Administration: "some"},
-		"one of CertFile and KeyFile":      {Listen: "127.0.0.1:0", Door: Door{KeyFile: "key.pem"}},
-		"ClientCAFile is given without":    {Listen: "127.0.0.1:0", Door: Door{ClientCAFile: "ca.pem"}},
-		`TLS is "some": give required or`:  {Listen: "127.0.0.1:0", Door: Door{TLS: "some"}},
-		"load certificate: open /none: no": {Listen: "127.0.0.1:0", Door: Door{CertFile: "/none", KeyFile: "/none"}},
-		"listen for clients":               {Listen: "192.0.2.1:0"},
+		`Listen "" is not host:port`:        {},
+		`Listen "127.0.0.1" is not`:         {Listen: "127.0.0.1"},
+		"MaxParked is -1":                   {Listen: "127.0.0.1:0", Limits: Limits{MaxParked: -1}},
+		"HoldTimeout is -1s":                {Listen: "127.0.0.1:0", Timeouts: Timeouts{HoldTimeout: -time.Second}},
+		"give a positive one, or 0 for 5s":  {Listen: "127.0.0.1:0", Timeouts: Timeouts{HandshakeTimeout: -1}},
+		`Rerun is "always": give off,`:      {Listen: "127.0.0.1:0", Rerun: "always"},
+		`Administration is "some": give`:    {Listen: "127.0.0.1:0", Administration: "some"},
+		"one of CertFile and KeyFile":       {Listen: "127.0.0.1:0", Door: Door{KeyFile: "key.pem"}},
+		"ClientCAFile is given without":     {Listen: "127.0.0.1:0", Door: Door{ClientCAFile: "ca.pem"}},
+		`TLS is "some": give required or`:   {Listen: "127.0.0.1:0", Door: Door{TLS: "some"}},
+		"load certificate: open /none: no":  {Listen: "127.0.0.1:0", Door: Door{CertFile: "/none", KeyFile: "/none"}},
+		`Read.Fallback is "any": give main`: {Listen: "127.0.0.1:0", Read: Reading{Fallback: "any"}},
+		"listen for clients":                {Listen: "192.0.2.1:0"},
 	} {
 		_, err := New(c)
 		assert.ErrorContains(t, err, want)

@@ -5,7 +5,8 @@
 // repeat, and believes none of them before the named process has answered for
 // itself; by Expect, that they are held until Serve. A Bolt client keeps its
 // connection when MAIN changes; what is no Bolt that the gateway knows is relayed
-// as bytes. Invariants that the tests refer to:
+// as bytes. A second port carries clients to a replica in the same way; there,
+// MAIN stands for who is read from. Invariants that the tests refer to:
 //
 //  1. Client bytes go only to a process that answered "main", with the wanted
 //     run_id, in the highest generation seen.

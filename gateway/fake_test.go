@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,9 +53,10 @@ type process struct {
 	mu       sync.Mutex
 	role     string
 	runID    string
-	password string        // of any user; none if empty
-	refuses  string        // user agent whose login fails
-	held     chan struct{} // the role is answered once it is closed
+	replicas []bolt.Message // what SHOW REPLICAS lists
+	password string         // of any user; none if empty
+	refuses  string         // user agent whose login fails
+	held     chan struct{}  // the role is answered once it is closed
 	deaf     *deafness
 	conns    map[net.Conn]bool
 
@@ -197,7 +199,7 @@ var unauthenticated = bolt.Failure{Code: "Memgraph.ClientError.Security.Unauthen
 
 func (p *process) reply(c net.Conn, m bolt.Message, query string) error {
 	p.mu.Lock()
-	role, runID, held, password, refuses := p.role, p.runID, p.held, p.password, p.refuses
+	role, runID, held, password, refuses, replicas := p.role, p.runID, p.held, p.password, p.refuses, p.replicas
 	p.mu.Unlock()
 	answers := []bolt.Message{bolt.Success{}}
 	switch m := m.(type) {
@@ -217,7 +219,11 @@ func (p *process) reply(c net.Conn, m bolt.Message, query string) error {
 			answers = []bolt.Message{unauthenticated}
 		}
 	case bolt.Run:
-		answers = []bolt.Message{bolt.Success{Meta: map[string]any{"fields": []any{"answer"}}}}
+		fields := []any{"answer"}
+		if query == replicasQuery {
+			fields = []any{"name", "sync_mode", "data_info"}
+		}
+		answers = []bolt.Message{bolt.Success{Meta: map[string]any{"fields": fields}}}
 	case bolt.Pull:
 		value := any(runID)
 		if query == roleQuery {
@@ -226,7 +232,11 @@ func (p *process) reply(c net.Conn, m bolt.Message, query string) error {
 				<-held
 			}
 		}
-		answers = []bolt.Message{bolt.Record{Values: []any{value}}, bolt.Success{Meta: map[string]any{"run_id": runID, "has_more": false}}}
+		answers = []bolt.Message{bolt.Record{Values: []any{value}}}
+		if query == replicasQuery {
+			answers = slices.Clone(replicas)
+		}
+		answers = append(answers, bolt.Success{Meta: map[string]any{"run_id": runID, "has_more": false}})
 	}
 	var b []byte
 	for _, a := range answers {

@@ -14,6 +14,8 @@ func (c *Config) AddFlags(f *flag.FlagSet) {
 	f.StringVar(&c.Listen, "gateway-listen", ":7687", "host:port for Bolt clients")
 	f.StringVar((*string)(&c.Rerun), "gateway-rerun", string(RerunVerified), "transactions that a change of MAIN interrupts before their commit are run again: off, unseen (if the client saw no result) or verified (if the results are the same)")
 	f.StringVar((*string)(&c.Administration), "gateway-administration", string(AdministrationAllowed), "clients' statements about replication: allowed or denied")
+	f.StringVar(&c.Read.Listen, "gateway-read-listen", "", "host:port for Bolt clients that only read, from replicas; none if empty")
+	f.StringVar((*string)(&c.Read.Fallback), "gateway-read-fallback", string(ReadFromMain), "where those read while there is no replica: main, or none to have them wait")
 	c.Door.addFlags(f)
 	f.StringVar((*string)(&c.OnIsolation), "gateway-on-isolation", string(IsolationHold), "clients, while nobody can tell whether MAIN was replaced: hold or serve")
 	c.Limits.addFlags(f)
@@ -59,6 +61,14 @@ func (c Config) Validate() error {
 	}
 	if err := Listens(c.Listen); err != nil {
 		wrong("gateway-listen", "%s", err)
+	}
+	if c.Read.Listen != "" {
+		if err := Listens(c.Read.Listen); err != nil {
+			wrong("gateway-read-listen", "%s", err)
+		}
+	}
+	if !slices.Contains([]ReadFallback{ReadFromMain, ReadFromNobody}, c.Read.Fallback) {
+		wrong("gateway-read-fallback", "unknown value %q; use main or none", c.Read.Fallback)
 	}
 	if !slices.Contains([]Rerun{RerunOff, RerunUnseen, RerunVerified}, c.Rerun) {
 		wrong("gateway-rerun", "unknown value %q; use off, unseen or verified", c.Rerun)

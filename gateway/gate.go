@@ -12,7 +12,23 @@ import (
 type target struct {
 	pod, addr, runID string
 	generation       int64
+	replica          bool          // it is to be one, and not MAIN
 	replaced         chan struct{} // closed when a higher statement has come
+}
+
+// role is what the target has to answer.
+func (t *target) role() string { return roleOf(t.replica) }
+
+// as is the target's process runID.
+func (t *target) as(runID string) incarnation {
+	return incarnation{t.addr, runID, t.generation, t.replica}
+}
+
+func roleOf(replica bool) string {
+	if replica {
+		return roleReplica
+	}
+	return roleMain
 }
 
 // outranks is invariant 2. Since it is a strict order, the outcome of several
@@ -29,6 +45,7 @@ func (t *target) outranks(other *target) bool {
 type incarnation struct {
 	addr, runID string
 	generation  int64
+	replica     bool // it has answered as one
 }
 
 // concerns reports whether t is about the process that other is about.
@@ -70,6 +87,7 @@ type gate struct {
 	main  atomic.Pointer[incarnation] // whose relays may live; nil: nobody's
 	hold  atomic.Pointer[hold]        // nil while clients are not held
 	stale chan struct{}               // capacity 1: main has changed
+	named atomic.Pointer[string]      // where MAIN is, if main is a replica
 
 	maxWaiting, maxAttaching int
 
@@ -120,7 +138,7 @@ func (g *gate) order(t *target, held bool) (shut, heldFor time.Duration) {
 		t.replaced = make(chan struct{})
 		close(g.target.replaced)
 		g.target, g.since = t, time.Now()
-		if m := g.main.Load(); m == nil || *m != (incarnation{t.addr, t.runID, t.generation}) {
+		if m := g.main.Load(); m == nil || *m != t.as(t.runID) {
 			g.dismissLocked(nil)
 		}
 	case !t.concerns(g.target):
@@ -198,7 +216,7 @@ func (g *gate) confirm(t *target, runID string) time.Duration {
 	if g.target != t {
 		return 0
 	}
-	if m := (incarnation{t.addr, runID, t.generation}); g.main.Load() == nil || *g.main.Load() != m {
+	if m := t.as(runID); g.main.Load() == nil || *g.main.Load() != m {
 		g.dismissLocked(nil)
 		g.main.Store(&m)
 	}
@@ -244,6 +262,12 @@ func (g *gate) dismissLocked(why error) {
 	case g.stale <- struct{}{}:
 	default: // the sweep that is due will see this change too
 	}
+}
+
+// promotes reports whether the replica at addr may be MAIN by now.
+func (g *gate) promotes(addr string) bool {
+	named := g.named.Load()
+	return named != nil && *named == addr
 }
 
 // shutFor is how long newcomers have not passed, or the target been waited for.

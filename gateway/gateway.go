@@ -37,7 +37,8 @@ type Gateway struct {
 	draining atomic.Bool // no unit is begun any more
 	stopped  atomic.Bool // nor waited for
 
-	keyring     *keyring // nil where clients' TLS is not ended here
+	keyring     *keyring  // nil where clients' TLS is not ended here
+	read        *readPort // nil where there is none
 	rerunBudget *budget
 	stock       *stock
 	ear         ear
@@ -56,13 +57,26 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	g, err := newPort(cfg, portMain, ring)
+	if err != nil {
+		return nil, err
+	}
+	if g.read, err = newReadPort(cfg, g); err != nil {
+		_ = g.listener.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// newPort is a gateway with one port.
+func newPort(cfg Config, is port, ring *keyring) (*Gateway, error) {
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for clients: %w", err)
 	}
 	listener, sessions := l.(*net.TCPListener), &registry{}
 	outlook := &outlook{staleAfter: cfg.StaleAfter, grace: cfg.IsolationGrace}
-	m, err := newMetrics(cfg.Registerer, sessions, outlook)
+	m, err := newMetrics(cfg.Registerer, is, sessions, outlook)
 	if err != nil {
 		_ = l.Close()
 		return nil, err
@@ -91,6 +105,14 @@ func New(cfg Config) (*Gateway, error) {
 // Addr is where clients connect to.
 func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 
+// ReadAddr is where clients connect to that only read; nil if they cannot.
+func (g *Gateway) ReadAddr() net.Addr {
+	if g.read == nil {
+		return nil
+	}
+	return g.read.Addr()
+}
+
 // Serve lets clients through to the process runID of pod at addr once that has
 // answered as MAIN itself. Until then new connections are held, and those to
 // another process are cut. An empty runID means any process there. It is a no-op
@@ -111,6 +133,17 @@ func (g *Gateway) Expect(pod, addr, runID string, generation int64) {
 
 func (g *Gateway) order(t *target, held bool) {
 	g.verifier.turned(g.gate.order(t, held))
+	if g.read != nil {
+		g.read.follow()
+	}
+}
+
+// Readers tells of the replicas that clients may read from, by the names that MAIN
+// has for them, with their addresses. It does not wait.
+func (g *Gateway) Readers(candidates map[string]string) {
+	if g.read != nil {
+		g.read.tell(candidates)
+	}
 }
 
 // Prepare keeps connections to addr logged in as active clients are, since its
@@ -126,6 +159,10 @@ func (g *Gateway) Status() Status {
 	if g.draining.Load() {
 		s.State = Draining
 	}
+	if g.read != nil {
+		read := g.read.Status()
+		s.Read = &read
+	}
 	s.Sessions = g.sessions.len()
 	s.Relaying = g.sessions.in(stateRelaying)
 	s.Waiting = g.sessions.in(stateParked)
@@ -137,15 +174,31 @@ func (g *Gateway) Status() Status {
 // returns after all that it started has ended, and an error only where
 // accepting failed for good. It may be called once.
 func (g *Gateway) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	var failed error
+	if g.keyring != nil {
+		others.Go(func() { g.keyring.watch(ctx) })
+	}
+	if g.read != nil {
+		others.Go(func() {
+			defer stop()
+			failed = g.read.Run(ctx)
+		})
+	}
+	err := g.runPort(ctx)
+	stop()
+	others.Wait()
+	return errors.Join(err, failed)
+}
+
+func (g *Gateway) runPort(ctx context.Context) error {
 	control, release := context.WithCancel(context.WithoutCancel(ctx))
 	var controllers sync.WaitGroup
 	controllers.Go(func() { g.verifier.run(control) })
 	controllers.Go(func() { g.verifier.guard(control) })
 	controllers.Go(func() { g.sweep(control) })
 	controllers.Go(func() { g.restock(control) })
-	if g.keyring != nil {
-		controllers.Go(func() { g.keyring.watch(control) })
-	}
 
 	err := g.acceptAll(ctx)
 	g.drain()

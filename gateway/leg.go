@@ -121,7 +121,7 @@ func (l *leg) logIn(v bolt.Version, as *login) (answer []byte, tag bolt.Tag, err
 // to listen there.
 func (l *leg) identify() error {
 	role, err := l.ask()
-	if err == nil && (role != roleMain || l.runID != l.main.runID) {
+	if err == nil && (role != roleOf(l.main.replica) || l.runID != l.main.runID) {
 		err = errRefused
 	}
 	return err
@@ -273,7 +273,7 @@ func (t *talk) hear(l *leg) (n int, err error) {
 }
 
 func (t *talk) refusedLocked(tag bolt.Tag, m []byte) bool {
-	return tag == bolt.TagFailure && !t.pinned && t.d.underway() > 0 && isNotMain(bolt.Payload(m))
+	return tag == bolt.TagFailure && !t.pinned && !t.leg.main.replica && t.d.underway() > 0 && isNotMain(bolt.Payload(m))
 }
 
 func (t *talk) seeRowsLocked(b []byte, count int64) {

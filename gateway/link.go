@@ -15,6 +15,8 @@ const (
 	roleMain  = "main"
 	// replicasQuery does so too.
 	replicasQuery = "SHOW REPLICAS"
+	// roleReplica is everybody else's.
+	roleReplica = "replica"
 	// giveUpAfter is for a login, and for an answer. On a MAIN with users each
 	// login holds up everybody for 0.24 s, and when eight clients logged in at
 	// once the role took 1.06 s: to give up sooner would be to queue for another

@@ -81,6 +81,15 @@ const (
 	toClient direction = "to_client"
 )
 
+// port is whose metrics they are; a label of all of them.
+type port string
+
+// The ports.
+const (
+	portMain port = "main"
+	portRead port = "read"
+)
+
 // switchBuckets are seconds around the goal of 50 ms and the bar of 500 ms.
 var switchBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
@@ -96,8 +105,8 @@ type metrics struct {
 	switched, held                             prometheus.Observer
 }
 
-func newMetrics(r prometheus.Registerer, sessions *registry, o *outlook) (*metrics, error) {
-	k := &maker{registerer: r}
+func newMetrics(r prometheus.Registerer, is port, sessions *registry, o *outlook) (*metrics, error) {
+	k := &maker{registerer: prometheus.WrapRegistererWith(prometheus.Labels{"port": string(is)}, r)}
 	m := &metrics{
 		accepted:     k.counter("accepted_total", "Client connections accepted.").WithLabelValues(),
 		parked:       k.counter("parked_total", "Times that a session had to wait for a MAIN.").WithLabelValues(),

@@ -80,6 +80,9 @@ func (t *talk) settle() ending {
 		return endPinned
 	}
 	fate := t.fate()
+	if fate == fateUnknown && main.replica && !t.g.gate.promotes(main.addr) {
+		fate = fateUndone // a replica refuses to write
+	}
 	if errors.Is(why, errRefused) {
 		t.g.metrics.refusals.Inc()
 		t.g.verifier.doubt(main)

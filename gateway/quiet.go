@@ -29,11 +29,15 @@ func (g *Gateway) Quiet(ctx context.Context) (generation int64, err error) {
 		last = g.gate.expecting()
 		return last != nil && last.began.Equal(first.began)
 	}
-	g.sessions.each(func(s *session) {
+	settle := func(s *session) {
 		for ctx.Err() == nil && lasts() && s.inDoubt() {
 			sleep(ctx, quietPoll)
 		}
-	})
+	}
+	g.sessions.each(settle)
+	if g.read != nil {
+		g.read.sessions.each(settle)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return 0, fmt.Errorf("wait for commits under way: %w", ctx.Err())
@@ -46,5 +50,12 @@ func (g *Gateway) Quiet(ctx context.Context) (generation int64, err error) {
 // inDoubt reports whether the session's unit may be taking effect at the moment.
 func (s *session) inDoubt() bool {
 	t := s.talk.Load()
-	return t != nil && t.fate() == fateUnknown
+	return t != nil && !t.reads() && t.fate() == fateUnknown
+}
+
+// reads reports whether the session is at a replica, where nothing takes effect.
+func (t *talk) reads() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.leg != nil && t.leg.main.replica
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func counters(t testing.TB, r *prometheus.Registry) map[string]float64 {
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			name := f.GetName()[len(prefix):]
-			for _, l := range m.GetLabel() {
+			for _, l := range slices.DeleteFunc(m.GetLabel(), isPort) {
 				name += " " + l.GetValue()
 			}
 			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
@@ -36,6 +37,8 @@ func counters(t testing.TB, r *prometheus.Registry) map[string]float64 {
 	}
 	return values
 }
+
+func isPort[L interface{ GetName() string }](label L) bool { return label.GetName() == "port" }
 
 // startCounted is startGateway with metrics to look at.
 func startCounted(t testing.TB, edit func(*Config)) (*Gateway, func() map[string]float64) {

@@ -33,6 +33,7 @@ type Status struct {
 	Sessions   int64     `json:"sessions"`            // of clients, in whatever state
 	Relaying   int64     `json:"relaying"`            // of them, connected to MAIN
 	Waiting    int64     `json:"waiting"`             // of them, parked
+	Read       *Status   `json:"read,omitempty"`      // of the port for reading
 }
 
 // status is the gate's part of a Status.

@@ -27,11 +27,12 @@ const (
 )
 
 var (
-	errNotMain = errors.New("it answers, but not as MAIN")
-	errOther   = errors.New("it answers as MAIN, but is another process than the one named")
-	errSilent  = errors.New("it does not answer")
-	errSuspect = errors.New("connections to it fail")
-	errDoubted = errors.New("it told a client that it is not MAIN, or hung up on one")
+	errNotMain    = errors.New("it answers, but not as MAIN")
+	errNotReplica = errors.New("it answers, but not as a replica")
+	errOther      = errors.New("it answers as MAIN, but is another process than the one named")
+	errSilent     = errors.New("it does not answer")
+	errSuspect    = errors.New("connections to it fail")
+	errDoubted    = errors.New("it told a client that it is not MAIN, or hung up on one")
 )
 
 // verifier asks the gate's target for its role, and opens and shuts the gate by
@@ -203,8 +204,11 @@ func (v *verifier) ask(l *link, t *target) (a answer, err error) {
 func (v *verifier) judge(t *target, a answer) error {
 	is, not := verdictMain, error(nil)
 	switch {
-	case a.role != roleMain:
+	case a.role != t.role():
 		is, not = verdictNotMain, errNotMain
+		if t.replica {
+			not = errNotReplica
+		}
 	case t.runID != "" && a.runID != t.runID:
 		is, not = verdictOther, errOther
 	}
