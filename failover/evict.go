@@ -21,12 +21,13 @@ const (
 // connections break, and must not be told to while they do not: DROP of a replica
 // that hangs kills MAIN (observed on 3.7.2 and 3.12.0).
 //
-// Nobody is evicted twice a minute, nor while the record is changing; MAIN never is; and
-// nobody at all unless MAIN has just answered us: who is cut off from all pods must
-// delete none. last is when a pod was evicted last, the zero time if never.
+// Nobody is evicted twice a minute, nor while the record is changing or an operator
+// has paused; MAIN never is; and nobody at all unless MAIN has just answered us: who
+// is cut off from all pods must delete none. last is when a pod was evicted last, the zero time if never.
 func Evictee(s memgraph.Snapshot, last time.Time) (p memgraph.Pod, why string, ok bool) {
 	main, known := s.Main()
-	if !known || s.Topology.Phase != memgraph.Stable || !last.IsZero() && s.Now.Sub(last) < evictPause {
+	held := s.Topology.Phase != memgraph.Stable || s.Topology.Paused != nil
+	if !known || held || !last.IsZero() && s.Now.Sub(last) < evictPause {
 		return memgraph.Pod{}, "", false
 	}
 	well := main.Is(s.Topology.Main) && main.Answers(memgraph.RoleMain) && !main.Instance.Verdict.Lost()

@@ -19,6 +19,7 @@ var orders = map[string]edit{
 	"resume":                    both(paused, ordered(memgraph.OrderResume, "")),
 	"nothing, while paused":     paused,
 	"nothing, after the limit":  failedOften,
+	"nothing, writes may wait":  waiting,
 	"switchover, while paused":  both(paused, ordered(memgraph.OrderSwitchover, "")),
 	"failover, after the limit": both(failedOften, ordered(memgraph.OrderFailover, "mg-1")),
 }
@@ -27,6 +28,8 @@ func failedOften(s *memgraph.Snapshot) {
 	s.Policy.MaxFailovers, s.Policy.FailoverWindow = 1, patience
 	s.Topology.History = []memgraph.Change{{Kind: string(Failover), When: now}}
 }
+
+func waiting(s *memgraph.Snapshot) { s.Policy.PartnerLoss = memgraph.LossWaits }
 
 // Whatever an operator asks for, in every cluster of two and every record, and
 // in every cluster of three that is as its record says or amid a switchover.
@@ -67,7 +70,11 @@ func changed(set clusters, change edit) clusters {
 //  13. A failover is not forced while a recorded MAIN answers as that.
 //  14. While an operator has paused, or MAIN failed too often, no change of MAIN
 //     begins without an order.
+//  15. By the policy to wait, a partner that nobody succeeds stays it.
 func obedient(s memgraph.Snapshot, p Plan) error {
+	if s.Policy.PartnerLoss == memgraph.LossWaits && p.Kind == LosePartner && p.Register == nil && s.Topology.Phase == memgraph.Stable {
+		return fmt.Errorf("15: nobody succeeds %s", s.Topology.Partner.Pod)
+	}
 	if s.Topology.Generation == 0 {
 		return nil // there is no record to answer in
 	}

@@ -244,3 +244,22 @@ func TestASwitchoverIsCalledOffWhereThePartnerFallsBehind(t *testing.T) {
 		assert.Equal(t, []any{"mg-0", "mg-1", memgraph.Stable}, []any{w.s.Topology.Main.Pod, w.s.Topology.Partner.Pod, w.s.Topology.Phase})
 	})
 }
+
+func TestByPolicyWritesWaitForALostPartner(t *testing.T) {
+	nobodyElse := both(waiting, listed(2, func(r *memgraph.Replica) { r.Behind = -9 }))
+	for _, c := range []decision{
+		{"another succeeds it", healthy(waiting, gone(1)), LosePartner, "mg-0", "mg-1 is gone"},
+		{"it is gone", healthy(nobodyElse, gone(1)), UnsyncPartner, "mg-0", "mg-1 is gone"},
+		{"it is gone, as is known", healthy(nobodyElse, notInSync, gone(1)), Blocked, "", "mg-1 is gone, and writes wait for it by policy"},
+		{"it refuses", healthy(nobodyElse, notInSync, reached(1, memgraph.Refused)), Blocked, "", "writes wait"},
+		{"its pod is back", healthy(nobodyElse, notInSync, replaced(1)), AssignPartner, "mg-0", "mg-1 is back"},
+		{"its process is back", healthy(nobodyElse, notInSync, restarted(1)), AssignPartner, "mg-0", "mg-1 is back"},
+		{"it is back as MAIN", healthy(nobodyElse, notInSync, restarted(1), role(1, memgraph.RoleMain)), Blocked, "", "writes wait"},
+		{"it has diverged", healthy(nobodyElse, notInSync, instance(1, func(i *memgraph.Instance) { i.Diverged = true })), Blocked, "", "writes wait"},
+	} {
+		t.Run(c.name, c.check)
+	}
+	back := Decide(healthy(nobodyElse, notInSync, replaced(1)))
+	assert.Equal(t, "uid-1b", back.Record.Partner.UID)
+	assert.Equal(t, memgraph.Stable, back.Record.Phase)
+}

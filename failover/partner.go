@@ -14,6 +14,8 @@ import (
 //	partner    | it                                            | plan
 //	some       | gone, restarted, refuses, terminating,        | LosePartner, to a
 //	           | diverged, or MAIN though it was in sync       | successor or nobody
+//	           | the same, no successor, and policy is to wait | UnsyncPartner; Blocked
+//	           | the same, and back as a replica               | AssignPartner it is
 //	           | silent for longer than patience               | Blocked
 //	any        | the list is older, or not known               | Nothing
 //	none       | a successor; commits wait for nobody          | AssignPartner
@@ -37,7 +39,7 @@ func partner(s memgraph.Snapshot) Plan {
 	if !s.Topology.Partner.None() {
 		p, ok := s.Pod(s.Topology.Partner.Index)
 		if why := lost(s, p, ok); why != "" {
-			return replacePartner(s, LosePartner, successor(s, main), why)
+			return succeed(s, p, why)
 		}
 		if silentFor(s, p, patience) {
 			return Plan{Kind: Blocked, Reason: fmt.Sprintf("partner %s does not answer, and writes wait for it: delete its pod", p.Name)}
@@ -52,6 +54,27 @@ func partner(s memgraph.Snapshot) Plan {
 		return assign(s, main)
 	}
 	return confirm(s, main)
+}
+
+// succeed is the plan for a partner that is lost, whose pod is p if there is one. By
+// the policy to wait it stays partner and registered where nobody can succeed it, so
+// that no commit succeeds without it, until a replica is back in its place.
+func succeed(s memgraph.Snapshot, p memgraph.Pod, why string) Plan {
+	main, _ := s.Main()
+	to := successor(s, main)
+	if to != nil || s.Policy.PartnerLoss != memgraph.LossWaits {
+		return replacePartner(s, LosePartner, to, why)
+	}
+	next := s.Topology
+	next.InSync = false
+	switch {
+	case s.Topology.InSync:
+		return recordOnly(s, UnsyncPartner, next, why)
+	case p.Fit() && p.Answers(memgraph.RoleReplica) && !p.Instance.Diverged:
+		next.Partner = p.Member()
+		return recordOnly(s, AssignPartner, next, why+", and "+p.Name+" is back")
+	}
+	return Plan{Kind: Blocked, Reason: why + ", and writes wait for it by policy"}
 }
 
 // lately holds while MAIN's list counts.

@@ -162,6 +162,7 @@ func TestEvictee(t *testing.T) {
 		{"main restarted", healthy(restarted(0), stuck(1, memgraph.Hung)), ""},
 		{"main says that it is a replica", healthy(role(0, memgraph.RoleReplica), stuck(1, memgraph.Hung)), ""},
 		{"main is gone", healthy(gone(0), stuck(1, memgraph.Hung)), ""},
+		{"an operator has paused", healthy(paused, stuck(1, memgraph.Hung)), ""},
 		{"main is changing", healthy(underWay(memgraph.FailingOver), stuck(2, memgraph.Hung)), ""},
 		{"there is no record", fresh(stuck(1, memgraph.Hung)), ""},
 	} {

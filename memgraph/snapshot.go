@@ -325,13 +325,20 @@ func (s Snapshot) CatchesUp(main, p Pod) bool {
 	return p.Instance.ListedAt.IsZero() || s.NearLately(p)
 }
 
+// Awaited reports whether writes are to wait for the pod of that name, whatever
+// became of it: it is the partner, by the policy to wait.
+func (s Snapshot) Awaited(pod string) bool {
+	return s.Policy.PartnerLoss == LossWaits && pod == s.Topology.Partner.Pod
+}
+
 // FirstMode is what p is to be registered with on main while it is not registered
 // there. The partner is registered synchronously if that fails no writes, and else
 // by way of async: MAIN's commits fail until a synchronous replica has caught up,
-// but taking back an async registration under load can kill MAIN.
+// but taking back an async registration under load can kill MAIN. One that writes are
+// to wait for is so in any case.
 func (s Snapshot) FirstMode(main, p Pod) SyncMode {
 	partner := s.Topology.Partner
-	if partner.None() || p.Index != partner.Index || !p.Is(partner) || !s.CatchesUp(main, p) {
+	if partner.None() || p.Index != partner.Index || !s.Awaited(p.Name) && !(p.Is(partner) && s.CatchesUp(main, p)) {
 		return Async
 	}
 	if mode, known := s.PartnerMode(main, p); known {

@@ -142,9 +142,9 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	case r.Ghost() || p.Instance.Rejoin || !p.HasAddress(r.Address):
 		if d.s.Droppable(r) {
 			d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "its registration to " + r.Address + " does not lead to its data"})
-			d.register(p, memgraph.Async, "its registration was dropped")
+			d.register(p, d.again(p), "its registration was dropped")
 		}
-	case r.Mode.Synchronous() && !d.partner(p) && r.InStep():
+	case r.Mode.Synchronous() && !d.partner(p) && !d.s.Awaited(p.Name) && r.InStep():
 		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "commits wait for it, and it is not the partner"})
 		d.register(p, memgraph.Async, "it is not the partner")
 	}
@@ -154,7 +154,7 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 // unless it is the partner still, where commits wait for it or where it was evicted
 // for that.
 func (d *differ) release(p memgraph.Pod, r memgraph.Replica) {
-	if (r.Mode.Synchronous() || r.Evicted != "") && !d.partner(p) && d.s.Droppable(r) {
+	if (r.Mode.Synchronous() || r.Evicted != "") && !d.partner(p) && !d.awaited(r) && d.s.Droppable(r) {
 		d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "it is gone, and registered anew when it is back"})
 	}
 }
@@ -163,7 +163,7 @@ func (d *differ) release(p memgraph.Pod, r memgraph.Replica) {
 // them, the StatefulSet asks for no such pod, or they were evicted for that.
 func (d *differ) orphans() {
 	for _, r := range d.main.Instance.Replicas {
-		if d.hasPod(r) || d.s.Claimed(r) && !r.Mode.Synchronous() && r.Evicted == "" {
+		if d.hasPod(r) || d.awaited(r) || d.s.Claimed(r) && !r.Mode.Synchronous() && r.Evicted == "" {
 			continue
 		}
 		if d.s.Droppable(r) {
@@ -172,9 +172,24 @@ func (d *differ) orphans() {
 	}
 }
 
-// evict deletes one pod at a time.
+// awaited holds for a registration that keeps writes waiting for a partner that is
+// gone. One that was evicted is let go of, or MAIN would never take it back.
+func (d *differ) awaited(r memgraph.Replica) bool {
+	partner := d.s.Topology.Partner.Pod
+	return d.s.Awaited(partner) && r.Name == memgraph.ReplicaName(partner) && r.Evicted == ""
+}
+
+// again is what a replica whose registration was dropped is registered with.
+func (d *differ) again(p memgraph.Pod) memgraph.SyncMode {
+	if d.s.Awaited(p.Name) {
+		return d.s.FirstMode(d.main, p)
+	}
+	return memgraph.Async
+}
+
+// evict deletes one pod at a time, and none while an operator has paused.
 func (d *differ) evict(p memgraph.Pod, r memgraph.Replica) {
-	if !slices.ContainsFunc(d.steps, func(s Step) bool { return s.Verb == Evict }) {
+	if d.s.Topology.Paused == nil && !slices.ContainsFunc(d.steps, func(s Step) bool { return s.Verb == Evict }) {
 		d.add(Step{Verb: Evict, Pod: p, Replica: r.Name, Reason: "it obeys another MAIN than the one that lists it"})
 	}
 }

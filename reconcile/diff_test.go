@@ -163,6 +163,7 @@ func TestDiff(t *testing.T) {
 		{"an async replica that MAIN has lost, while another pod is away", healthy(lost(2), noPartner, unready(1)), steps{"drop mg_1"}},
 		{"an async replica that MAIN has lost, evicted just now", healthy(lost(2), listed(2, func(r *memgraph.Replica) { r.Evicted = "uid-2" })), steps{}},
 		{"an async replica that MAIN has lost, evicted in vain", healthy(lost(2), evicted(2)), steps{"evict mg_2"}},
+		{"an async replica that MAIN has lost, while paused", healthy(lost(2), func(s *memgraph.Snapshot) { s.Topology.Paused = new(memgraph.Pause) }), steps{}},
 		{"two replicas that MAIN has lost", healthy(lost(1), lost(2), noPartner), steps{"evict mg_1"}},
 		{"an async replica that MAIN has lost and that was evicted", healthy(lost(2), evicted(2), gone(2)), steps{"drop mg_2"}},
 		{"an async replica that MAIN has lost and that went by itself", healthy(lost(2), gone(2)), steps{}},
