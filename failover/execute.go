@@ -123,7 +123,7 @@ const (
 // Execute carries p out in its one safe order:
 //
 //  1. write the record: from here on the gateways hold clients, and a new leader
-//     finishes what was begun
+//     finishes what was begun, having written its name
 //  2. handover only: once the gateways have seen it, demote the old MAIN
 //  3. promote the new one
 //  4. seal the epoch, so that a restart cannot undo it
@@ -137,15 +137,14 @@ const (
 //
 // A failure in 1, 3, 4 or 6 ends it with an error and leaves the record to be
 // decided on again, and so does one in 2 where MAIN is to have a new epoch; the
-// others only note it. Whatever ends ctx ends it between
-// two statements.
+// others only note it. Whatever ends ctx ends it between two statements.
 func Execute(ctx context.Context, p Plan, e Effects) (Report, error) {
 	r := Report{Record: p.Record, Stages: map[string]time.Duration{StageQueued: p.Taken.Sub(p.Seen)}, seen: p.Seen}
 	r.done(StageDecided)
 	if p.Idle() {
 		return r, nil
 	}
-	if !p.Written {
+	if !p.Written || p.Record.Pending.Leader != e.Leader {
 		if err := r.put(ctx, e, signed(p, e.Leader)); err != nil {
 			return r, err
 		}
@@ -160,10 +159,15 @@ func Execute(ctx context.Context, p Plan, e Effects) (Report, error) {
 	return r, nil
 }
 
-// signed is p's record with the leader's name in the line of history that a
-// change of MAIN by the record alone has.
+// signed is p's record with the leader's name in what is pending, or in the line
+// of history that a change of MAIN by the record alone has.
 func signed(p Plan, leader string) memgraph.Topology {
 	t := p.Record
+	if t.Pending != nil {
+		pending := *t.Pending
+		pending.Leader = leader
+		t.Pending = &pending
+	}
 	if p.ChangesMain() && p.Promote == nil {
 		t.History = slices.Clone(t.History)
 		t.History[0].Leader = leader

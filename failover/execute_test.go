@@ -226,6 +226,23 @@ func TestWhatCannotBeDroppedIsLeftInTime(t *testing.T) {
 	})
 }
 
+// What a deposed leader has yet to write conflicts with the next leader's name.
+func TestWhoGoesOnWithAChangePutsItsNameToIt(t *testing.T) {
+	w := &world{s: healthy(underWay(memgraph.FailingOver))}
+	deposed := w.s.Topology
+	_, _, err := w.execute(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "put 8 FailingOver mg-1", w.log[0])
+	_, err = w.Put(t.Context(), deposed)
+	require.ErrorContains(t, err, "conflict")
+
+	w = &world{s: healthy(underWay(memgraph.FailingOver))}
+	w.s.Topology.Pending.Leader = "a"
+	_, _, err = w.execute(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "promote mg-1", w.log[0], "our own is gone on with at once")
+}
+
 func TestAnIdlePlanDoesNothing(t *testing.T) {
 	w := &world{s: healthy()}
 	_, _, err := w.execute(t.Context())

@@ -94,6 +94,9 @@ type Pending struct {
 	// Renew says that who is to be MAIN is it already, in an epoch that it may have
 	// lost its claim to, and is demoted first.
 	Renew bool `json:"renew,omitempty"`
+	// Leader is who carries it out: what a deposed one has yet to write conflicts
+	// with the name of the next.
+	Leader string `json:"leader,omitempty"`
 }
 
 // Change is one entry of the history.

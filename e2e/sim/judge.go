@@ -166,7 +166,7 @@ func (w *world) opens(g *gate) {
 func (w *world) acknowledged(p *process, main *incarnation, write int) {
 	w.ledger.acked.add(write)
 	s := w.judge.served
-	if main.generation < s.generation && p.runID != s.runID && w.ledger.committed[write] > w.judge.servedAt && !w.ledger.excused.has(write) {
+	if main.generation < s.generation && p.runID != s.runID && p.runID != w.judge.mains[w.judge.generation] && w.ledger.committed[write] > w.judge.servedAt && !w.ledger.excused.has(write) {
 		w.convict("G2: %s accepts write %d in generation %d after %s served in generation %d", p, write, main.generation, s.runID, s.generation)
 	}
 }
