@@ -322,20 +322,23 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 		return err
 	}
 	client := memgraph.NewClient(auth, o.gateway.BackendTLS)
-	urgentProber, prober := memgraph.NewProber(auth, o.gateway.BackendTLS), memgraph.NewProber(auth, o.gateway.BackendTLS)
+	newProber := func() *memgraph.Prober { return memgraph.NewProber(auth, o.gateway.BackendTLS) }
+	urgentProber, sentinel, prober := newProber(), newProber(), newProber()
 	defer urgentProber.Close()
+	defer sentinel.Close()
 	defer prober.Close()
 	closing := context.WithoutCancel(ctx)
 	defer func() { _ = within(closing, client.Close) }()
 	control, err := controller.New(o.controller, controller.Dependencies{
-		Urgent: urgent, Routine: routine, UrgentProber: urgentProber, Prober: prober,
+		Urgent: urgent, Routine: routine, UrgentProber: urgentProber, Sentinel: sentinel, Prober: prober,
 		Asker: client, Roles: client, Registrations: client,
 		Forget: func(addr string) {
 			urgentProber.Forget(addr)
+			sentinel.Forget(addr)
 			prober.Forget(addr)
 			_ = within(closing, func(ctx context.Context) error { return client.Forget(ctx, addr) })
 		},
-		Gateway: gate, Vigil: memgraph.Vigil, Quiet: gate.Quiet, Readers: gate.Readers, Log: log, Registerer: registry,
+		Gateway: gate, Disown: gate.Disown, Heard: gate.Heard, Vigil: memgraph.Vigil, Quiet: gate.Quiet, Readers: gate.Readers, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return err

@@ -34,8 +34,12 @@ type Config struct {
 
 	// ObserveInterval is between two looks at a pod.
 	ObserveInterval time.Duration
-	// ProbeTimeout bounds one question for the role of MAIN or its partner.
-	ProbeTimeout time.Duration
+	// MAIN and its partner are asked for their role every ProbeInterval. ProbeMisses
+	// in a row mean that they hang: the first when ProbeTimeout has passed without an
+	// answer, the others each ProbeInterval later. ProbeTimeout also bounds the same
+	// question on the way to a decision.
+	ProbeInterval, ProbeTimeout time.Duration
+	ProbeMisses                 int
 	// Settle is how long a handover lets other gateways park.
 	Settle time.Duration
 
@@ -57,8 +61,10 @@ var Defaults = Config{
 	// behind is still held to be in sync.
 	ObserveInterval: time.Second,
 	// An instance answers in under a millisecond, and in up to a second during a
-	// storm of logins.
-	ProbeTimeout: 300 * time.Millisecond,
+	// storm of logins. A hang is known after 0.8 to 1.05 s.
+	ProbeInterval: 250 * time.Millisecond,
+	ProbeTimeout:  300 * time.Millisecond,
+	ProbeMisses:   3,
 	// The record reaches the other replicas within 7 ms (p99 as measured).
 	Settle:         100 * time.Millisecond,
 	UrgentWorkers:  2,
@@ -80,6 +86,10 @@ const (
 	maxUrgent = 2 * time.Second
 	// maxWindow: what failed a week ago is no sign of what fails today.
 	maxWindow = 7 * 24 * time.Hour
+	// minHang is what a healthy instance may take to answer, be it starved of CPU;
+	// maxHang is when its clients have given up.
+	minHang = 500 * time.Millisecond
+	maxHang = 30 * time.Second
 )
 
 // Validate returns everything that is wrong, by flag, with what would be right.
@@ -93,6 +103,11 @@ func (c Config) Validate() error {
 	}
 	v.outside("observe-interval", c.ObserveInterval, minInterval, maxInterval)
 	v.outside("probe-timeout", c.ProbeTimeout, minInterval, maxUrgent)
+	v.outside("probe-interval", c.ProbeInterval, minInterval, maxUrgent)
+	if hang := c.ProbeTimeout + time.Duration(c.ProbeMisses-1)*c.ProbeInterval; c.ProbeMisses < 2 || hang < minHang || hang > maxHang {
+		v.wrong("probe-misses", "%d make a hang of %s; use 2 or more, for which --probe-timeout and as many --probe-interval less one come to %s to %s",
+			c.ProbeMisses, hang, minHang, maxHang)
+	}
 	v.outside("handover-settle", c.Settle, 0, maxUrgent)
 	v.outside("lease-retry-period", c.RetryPeriod, minInterval, maxInterval)
 	// client-go asks for the same, with 1.2 as the jitter of its retries.

@@ -22,6 +22,8 @@ func TestAWrongConfigNamesTheFlag(t *testing.T) {
 		"lease-retry-period":   func(c *Config) { c.RetryPeriod = 0 },
 		"observe-interval":     func(c *Config) { c.ObserveInterval = time.Microsecond },
 		"probe-timeout":        func(c *Config) { c.ProbeTimeout = -1 },
+		"probe-interval":       func(c *Config) { c.ProbeInterval = time.Minute },
+		"probe-misses":         func(c *Config) { c.ProbeMisses = 1 },
 		"handover-settle":      func(c *Config) { c.Settle = -1 },
 		"urgent-workers":       func(c *Config) { c.UrgentWorkers = 0 },
 		"routine-workers":      func(c *Config) { c.RoutineWorkers = -3 },
@@ -36,6 +38,14 @@ func TestAWrongConfigNamesTheFlag(t *testing.T) {
 		require.Error(t, err, flag)
 		assert.Contains(t, err.Error(), "--"+flag+": ")
 	}
+	hang := func(timeout, interval time.Duration, misses int) error {
+		c := good
+		c.ProbeTimeout, c.ProbeInterval, c.ProbeMisses = timeout, interval, misses
+		return c.Validate()
+	}
+	assert.ErrorContains(t, hang(50*time.Millisecond, 50*time.Millisecond, 3), "--probe-misses: 3 make a hang of 150ms")
+	assert.ErrorContains(t, hang(time.Second, 2*time.Second, 20), "--probe-misses: 20 make a hang of 39s")
+	assert.NoError(t, hang(300*time.Millisecond, 250*time.Millisecond, 2))
 	c := good
 	c.LeaseDuration = 4500 * time.Millisecond
 	assert.ErrorContains(t, c.Validate(), "whole seconds")

@@ -48,11 +48,12 @@ type Dependencies struct {
 	// Urgent is a clientset of its own for record and lease, without client-side
 	// rate limit, so that nothing routine can throttle them.
 	Urgent, Routine kubernetes.Interface
-	// UrgentProber has connections of its own too.
-	UrgentProber, Prober Prober
-	Asker                Asker
-	Roles                failover.Roles
-	Registrations        Registrations
+	// UrgentProber has connections of its own too, and so has Sentinel, whose
+	// questions may stay unanswered for long.
+	UrgentProber, Sentinel, Prober Prober
+	Asker                          Asker
+	Roles                          failover.Roles
+	Registrations                  Registrations
 	// Forget ends the connections to an instance that is gone.
 	Forget  func(addr string)
 	Gateway Gateway
@@ -63,7 +64,12 @@ type Dependencies struct {
 	Quiet func(context.Context) (int64, error)
 	// Readers is told of the pods that clients may read from, MAIN's included: their
 	// addresses, by the names that MAIN has for them. It does not wait.
-	Readers    func(map[string]string)
+	Readers func(map[string]string)
+	// Disown tells the gateway that the MAINs below a generation were given up without
+	// having been demoted.
+	Disown func(below int64)
+	// Heard is when a client last got a byte from the process at addr: it lives.
+	Heard      func(addr string) time.Time
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -228,6 +234,9 @@ func (c *Controller) learn(t memgraph.Topology) bool {
 	}
 	c.metrics.record(t)
 	addr := memgraph.Pod{IP: t.Main.IP}.Addr()
+	if !handedOver(t) {
+		c.deps.Disown(t.Generation)
+	}
 	if t.Phase != memgraph.Stable {
 		c.deps.Gateway.Expect(t.Main.Pod, addr, t.Main.RunID, t.Generation)
 		c.gateways.learn(t)
@@ -242,6 +251,15 @@ func (c *Controller) learn(t memgraph.Topology) bool {
 		c.deps.Gateway.Prepare("")
 	}
 	return true
+}
+
+// handedOver reports whether the MAIN before t's was demoted, or will be, before
+// another is promoted. It can be told of a record that was not seen in between.
+func handedOver(t memgraph.Topology) bool {
+	if t.Phase.ChangesMain() || len(t.History) == 0 {
+		return t.Phase == memgraph.Switching
+	}
+	return failover.Kind(t.History[0].Kind) == failover.Handover
 }
 
 // Synced reports whether the caches are filled: what is known can be acted on.

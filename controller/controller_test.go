@@ -296,8 +296,8 @@ func TestASuspicionIsLookedIntoBeforeItIsActedOn(t *testing.T) {
 
 		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrUnreachable })
 		c.Suspect()
-		<-time.After(time.Second)
-		assert.Equal(t, before.Generation, l.record().Generation, "silence proves nothing")
+		<-time.After(Defaults.ProbeTimeout)
+		assert.Equal(t, before.Generation, l.record().Generation, "a moment's silence proves nothing")
 
 		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrRefused })
 		c.Suspect()

@@ -8,10 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-
 	"memgraph-controller/failover"
 	"memgraph-controller/memgraph"
 	"memgraph-controller/reconcile"
@@ -172,16 +168,7 @@ func (e effects) outdate(main memgraph.Pod) {
 
 // Evict deletes pod, if it is still the same, for another to come in its place.
 func (e effects) Evict(ctx context.Context, main, pod memgraph.Pod, replica string) error {
-	if err := e.authority(); err != nil {
-		return err
-	}
-	uid := types.UID(pod.UID)
-	err := e.c.deps.Routine.CoreV1().Pods(e.c.cfg.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
-		Preconditions: &metav1.Preconditions{UID: &uid},
-	})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil // it went by itself
-	}
+	err := e.deletePod(ctx, pod, nil)
 	if err == nil {
 		e.note(main, func(i *memgraph.Instance) { i.NoteEvicted(replica, pod.UID) })
 	}
@@ -196,7 +183,9 @@ func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memg
 		return err
 	}
 	r := memgraph.Registration{Name: memgraph.ReplicaName(pod.Name), Mode: mode, Address: e.address(pod)}
+	ended := e.c.seen.blocking.begin(main.Addr())
 	err := e.c.deps.Registrations.Register(ctx, main.Addr(), r)
+	ended(err)
 	e.outdate(main)
 	switch {
 	case err == nil:

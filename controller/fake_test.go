@@ -177,6 +177,7 @@ type fleet struct {
 	mu        sync.Mutex
 	instances map[string]*instance
 	expected  []string // whom the gateway was to hold clients for
+	disowned  []int64  // below which generations
 	served    []string // whom it was to let them through to
 	prepared  string   // whom for
 	fresh     time.Time
@@ -186,10 +187,15 @@ type fleet struct {
 }
 
 type instance struct {
-	id       memgraph.Identity
-	err      error   // answers every question
-	errs     []error // answer one question each, before err
-	deaf     bool    // nobody listens on the replication port
+	id     memgraph.Identity
+	err    error   // answers every question
+	errs   []error // answer one question each, before err
+	deaf   bool    // nobody listens on the replication port
+	chatty bool    // clients get answers from it
+	// hangs leaves every question unanswered, though connections are accepted; slow
+	// is what an answer takes.
+	hangs    bool
+	slow     time.Duration
 	vertices int64
 	replicas []memgraph.Replica
 	asked    int
@@ -256,9 +262,35 @@ func (f *fleet) statements(part string) (found []string) {
 	return found
 }
 
-func (f *fleet) Identify(_ context.Context, addr string) (id memgraph.Identity, err error) {
+func (f *fleet) Identify(ctx context.Context, addr string) (id memgraph.Identity, err error) {
+	if err := f.delay(ctx, addr); err != nil {
+		return id, err
+	}
 	err = f.at(addr, func(i *instance) error { id = i.id; return nil })
 	return id, err
+}
+
+// delay is how the instance at addr makes questions wait.
+func (f *fleet) delay(ctx context.Context, addr string) error {
+	f.mu.Lock()
+	i := f.instances[addr]
+	slow, hangs := time.Duration(0), false
+	if i != nil {
+		slow, hangs = i.slow, i.hangs
+	}
+	f.mu.Unlock()
+	if hangs {
+		slow = time.Hour
+	}
+	if slow == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(slow):
+		return nil
+	case <-ctx.Done():
+		return memgraph.ErrUnreachable
+	}
 }
 
 func (f *fleet) Listens(_ context.Context, addr string) error {
@@ -274,7 +306,10 @@ func (f *fleet) Listens(_ context.Context, addr string) error {
 	})
 }
 
-func (f *fleet) Replicas(_ context.Context, addr string) (rs []memgraph.Replica, err error) {
+func (f *fleet) Replicas(ctx context.Context, addr string) (rs []memgraph.Replica, err error) {
+	if err := f.delay(ctx, addr); err != nil {
+		return nil, err
+	}
 	err = f.at(addr, func(i *instance) error {
 		if i.id.Role != memgraph.RoleMain {
 			return memgraph.ErrNotMain
@@ -381,6 +416,12 @@ func (f *fleet) Expect(pod, _, runID string, generation int64) {
 	f.expected = append(f.expected, fmt.Sprintf("%d %s %s", generation, pod, runID))
 }
 
+func (f *fleet) disown(below int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.disowned = append(f.disowned, below)
+}
+
 func (f *fleet) Prepare(addr string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -391,6 +432,15 @@ func (f *fleet) Fresh(at time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fresh = at
+}
+
+func (f *fleet) heard(addr string) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := f.instances[addr]; i != nil && i.chatty {
+		return time.Now()
+	}
+	return time.Time{}
 }
 
 // lastServed is what the gateway was told last.
@@ -409,8 +459,8 @@ func newController(t *testing.T, identity string, cs *fake.Clientset, f *fleet) 
 	cfg := Defaults
 	cfg.Namespace, cfg.StatefulSet, cfg.Identity, cfg.RegisterBy = testNamespace, testSet, identity, ByIP
 	c, err := New(cfg, Dependencies{
-		Urgent: cs, Routine: cs, UrgentProber: f, Prober: f, Asker: f,
-		Roles: f, Registrations: f, Forget: f.forget, Gateway: f, Vigil: f.vigil,
+		Urgent: cs, Routine: cs, UrgentProber: f, Sentinel: f, Prober: f, Asker: f,
+		Roles: f, Registrations: f, Forget: f.forget, Gateway: f, Disown: f.disown, Heard: f.heard, Vigil: f.vigil,
 		Readers:    func(addrs map[string]string) { f.readers.Store(&addrs) },
 		Log:        slog.New(slog.NewTextHandler(testLog(t), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: prometheus.NewRegistry(),

@@ -14,7 +14,7 @@ const metricsPrefix = "memgraph_controller_"
 var fast = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
 // metrics of one controller. Labels: lane is urgent or routine, kind is a
-// failover.Kind, stage one of failover's stages, verb a reconcile.Verb, result
+// failover.Kind, target main or partner, stage one of failover's stages, verb a reconcile.Verb, result
 // ok or error.
 type metrics struct {
 	leading    prometheus.Gauge
@@ -22,11 +22,17 @@ type metrics struct {
 	inSync     prometheus.Gauge
 	paused     prometheus.Gauge
 	blocked    prometheus.Gauge
+	probes     probeMetrics
 	plans      *prometheus.CounterVec
 	stages     *prometheus.HistogramVec
 	steps      *prometheus.CounterVec
 	laneWait   *prometheus.HistogramVec
 
+	queueMetrics
+}
+
+// queueMetrics are those that workqueues ask for, by lane.
+type queueMetrics struct {
 	depth, unfinished, longest *prometheus.GaugeVec
 	adds, retries              *prometheus.CounterVec
 	queued, worked             *prometheus.HistogramVec
@@ -37,8 +43,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return f.NewGauge(prometheus.GaugeOpts{Name: metricsPrefix + name, Help: help})
 	}
-	gauges := func(name, help string) *prometheus.GaugeVec {
-		return f.NewGaugeVec(prometheus.GaugeOpts{Name: metricsPrefix + name, Help: help}, []string{"lane"})
+	gauges := func(name, help, label string) *prometheus.GaugeVec {
+		return f.NewGaugeVec(prometheus.GaugeOpts{Name: metricsPrefix + name, Help: help}, []string{label})
 	}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: metricsPrefix + name, Help: help}, labels)
@@ -52,18 +58,26 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		inSync:     gauge("in_sync", "1 while the record says that the partner holds every acknowledged write."),
 		paused:     gauge("paused", "1 while the record says that an operator has paused changes of MAIN and partner."),
 		blocked:    gauge("blocked", "1 while the leader needs an operator to go on."),
-		plans:      counters("plans_total", "Plans that were carried out.", "kind", "result"),
-		stages:     histograms("stage_seconds", "Time from the event to the end of a stage of a change of MAIN.", "kind", "stage"),
-		steps:      counters("steps_total", "Steps of reconciliation.", "verb", "result"),
-		laneWait:   histograms("lane_wait_seconds", "Time from the receipt of an event until a worker took it.", "lane"),
+		probes: probeMetrics{
+			isolated:  gauge("isolated", "1 while the leader's probes find neither MAIN nor its partner: it may be cut off itself."),
+			lost:      gauges("probe_lost", "1 while probes in a row have found nothing that lives.", "target"),
+			answers:   histograms("probe_seconds", "Time until a probe was answered.", "target"),
+			evictions: counters("evictions_total", "Pods deleted because commits waited for them in vain.", "result"),
+		},
+		plans:    counters("plans_total", "Plans that were carried out.", "kind", "result"),
+		stages:   histograms("stage_seconds", "Time from the event to the end of a stage of a change of MAIN.", "kind", "stage"),
+		steps:    counters("steps_total", "Steps of reconciliation.", "verb", "result"),
+		laneWait: histograms("lane_wait_seconds", "Time from the receipt of an event until a worker took it.", "lane"),
 
-		depth:      gauges("queue_depth", "Keys that wait."),
-		unfinished: gauges("queue_unfinished_seconds", "Time spent so far on what is being worked on."),
-		longest:    gauges("queue_longest_running_seconds", "Age of the oldest work under way."),
-		adds:       counters("queue_adds_total", "Keys that were added.", "lane"),
-		retries:    counters("queue_retries_total", "Keys that were added again after an error.", "lane"),
-		queued:     histograms("queue_wait_seconds", "Time that keys wait in the queue.", "lane"),
-		worked:     histograms("queue_work_seconds", "Time that a key takes.", "lane"),
+		queueMetrics: queueMetrics{
+			depth:      gauges("queue_depth", "Keys that wait.", "lane"),
+			unfinished: gauges("queue_unfinished_seconds", "Time spent so far on what is being worked on.", "lane"),
+			longest:    gauges("queue_longest_running_seconds", "Age of the oldest work under way.", "lane"),
+			adds:       counters("queue_adds_total", "Keys that were added.", "lane"),
+			retries:    counters("queue_retries_total", "Keys that were added again after an error.", "lane"),
+			queued:     histograms("queue_wait_seconds", "Time that keys wait in the queue.", "lane"),
+			worked:     histograms("queue_work_seconds", "Time that a key takes.", "lane"),
+		},
 	}
 }
 
@@ -72,6 +86,21 @@ func (m *metrics) record(t memgraph.Topology) {
 	m.generation.Set(float64(t.Generation))
 	m.inSync.Set(one(t.InSync))
 	m.paused.Set(one(t.Paused != nil))
+}
+
+// probeMetrics are those of the sentries.
+type probeMetrics struct {
+	isolated  prometheus.Gauge
+	lost      *prometheus.GaugeVec
+	answers   *prometheus.HistogramVec
+	evictions *prometheus.CounterVec
+}
+
+// judged shows what the probes of one part have come to; isolated, if those of both
+// have found nothing.
+func (m *probeMetrics) judged(part probed, v memgraph.Verdict, isolated bool) {
+	m.lost.WithLabelValues(string(part)).Set(one(v.Lost()))
+	m.isolated.Set(one(isolated))
 }
 
 func one(b bool) float64 {

@@ -93,6 +93,27 @@ func (n *news) met(p memgraph.Pod, id memgraph.Identity, err error) {
 	n.c.deps.Log.Info("instance answers", append(attrs, "role", id.Role, "run_id", id.RunID)...)
 }
 
+// judged reports that probes say otherwise of MAIN or its partner than before.
+func (n *news) judged(p memgraph.Pod, part probed, before, after memgraph.Verdict) {
+	log := n.c.deps.Log.Info
+	if after.Lost() || after == memgraph.Locked {
+		log = n.c.deps.Log.Warn
+	}
+	log("probes judge otherwise", "cluster", n.c.cfg.StatefulSet, "pod", p.Name, "uid", p.UID, "target", part, "from", before, "to", after)
+}
+
+// evicted reports a pod that was deleted for the sake of commits, or was to be.
+func (n *news) evicted(e failover.Eviction, err error) {
+	n.c.metrics.probes.evictions.WithLabelValues(result(err)).Inc()
+	log := n.c.deps.Log.With("cluster", n.c.cfg.StatefulSet, "pod", e.Pod.Name, "uid", e.Pod.UID, "reason", e.Reason, "force", e.Force)
+	if err != nil {
+		log.Error("pod is not evicted", "err", err)
+		return
+	}
+	log.Warn("pod evicted")
+	n.event(corev1.EventTypeWarning, "PartnerEvicted", "evict", e.Reason)
+}
+
 // executed reports a plan that was carried out, with the times of its stages.
 // A failure is the lane's to log.
 func (n *news) executed(p failover.Plan, r failover.Report, err error) {

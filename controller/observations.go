@@ -12,7 +12,8 @@ import (
 // observations keeps what instances last said, by pod UID. A pod that restarts
 // keeps its UID and loses everything that was known of its last process.
 type observations struct {
-	began time.Time
+	began    time.Time
+	blocking blocking // why some may say nothing
 
 	mu    sync.Mutex
 	byUID map[string]memgraph.Instance
@@ -61,6 +62,16 @@ func (o *observations) update(uid, runID string, change func(*memgraph.Instance)
 	}
 	change(&i)
 	o.byUID[uid] = i
+}
+
+// judge notes what a row of probes says of an instance that has been met.
+func (o *observations) judge(uid string, v memgraph.Verdict) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if i, known := o.byUID[uid]; known {
+		i.Verdict = v
+		o.byUID[uid] = i
+	}
 }
 
 // met notes the end of an attempt to identify an instance that was begun at

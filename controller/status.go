@@ -43,12 +43,14 @@ type StatusPod struct {
 	Ready       bool           `json:"ready"`
 	Terminating bool           `json:"terminating,omitempty"`
 	Reach       memgraph.Reach `json:"reach,omitempty"`
-	AskedAgoMS  int64          `json:"askedAgoMs,omitempty"`
-	Role        memgraph.Role  `json:"role,omitempty"`
-	RunID       string         `json:"runID,omitempty"`
-	Version     string         `json:"version,omitempty"`
-	Vertices    int64          `json:"vertices,omitempty"`
-	Diverged    bool           `json:"diverged,omitempty"`
+	// Verdict is that of the probes, of which MAIN and its partner have some.
+	Verdict    memgraph.Verdict `json:"verdict,omitempty"`
+	AskedAgoMS int64            `json:"askedAgoMs,omitempty"`
+	Role       memgraph.Role    `json:"role,omitempty"`
+	RunID      string           `json:"runID,omitempty"`
+	Version    string           `json:"version,omitempty"`
+	Vertices   int64            `json:"vertices,omitempty"`
+	Diverged   bool             `json:"diverged,omitempty"`
 	// Mode, Replication and Behind are MAIN's view.
 	Mode        memgraph.SyncMode      `json:"mode,omitempty"`
 	Replication memgraph.ReplicaStatus `json:"replication,omitempty"`
@@ -88,7 +90,7 @@ func (c *Controller) statusOf(p memgraph.Pod, r memgraph.Replica) StatusPod {
 	i := p.Instance
 	s := StatusPod{
 		Name: p.Name, IP: p.IP, Ready: p.Ready, Terminating: p.Terminating,
-		Reach: i.Reach, Role: i.Role, RunID: i.RunID, Vertices: i.Storage.Vertices, Diverged: i.Diverged,
+		Reach: i.Reach, Verdict: i.Verdict, Role: i.Role, RunID: i.RunID, Vertices: i.Storage.Vertices, Diverged: i.Diverged,
 		Mode: r.Mode, Replication: r.Status, Behind: -r.Behind,
 		BreakerOpen: c.breakers.Open(reconcile.BreakerKey(p)),
 	}

@@ -51,6 +51,9 @@ func (c *Controller) runTerm(ctx, authority context.Context, valid func() error)
 			}
 		})
 	}
+	for _, part := range []probed{probedMain, probedPartner} {
+		wg.Go(func() { (&sentry{t: t, part: part}).run(working) })
+	}
 	wg.Go(func() { t.startRoutine(working, &wg) })
 	wg.Go(func() { t.vigil(working, recordedMain) })
 	wg.Go(func() { t.vigil(working, recordedPartner) })

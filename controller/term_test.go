@@ -219,7 +219,9 @@ func TestALongWaitIsToldOnce(t *testing.T) {
 	inLab(t, func(l *lab) {
 		c, stop := l.start("a")
 		l.protected()
-		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrUnreachable })
+		for i := range 3 {
+			l.fleet.with(i, func(in *instance) { in.err = memgraph.ErrUnreachable })
+		}
 		c.Suspect()
 		<-time.After(waitingLong - time.Second)
 		told := func() (notes []string) {
@@ -234,7 +236,7 @@ func TestALongWaitIsToldOnce(t *testing.T) {
 		}
 		assert.Empty(t, told())
 		<-time.After(time.Minute)
-		assert.Equal(t, []string{"MAIN mg-0 does not answer, and is not known to be dead"}, told())
+		assert.Equal(t, []string{"neither MAIN mg-0 nor its partner mg-1 answers: the controller may be cut off"}, told())
 		stop()
 	})
 }

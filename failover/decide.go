@@ -133,7 +133,10 @@ func replaceDead(s memgraph.Snapshot, why string) Plan {
 	why += "; "
 	switch {
 	case to != nil:
-		return change(s, Failover, *to, why+"its partner "+to.Name+" is in sync")
+		plan := change(s, Failover, *to, why+"its partner "+to.Name+" is in sync")
+		main, _ := s.Main()
+		plan.Undead = main.Instance.Reach == memgraph.Silent
+		return plan
 	case soon:
 		return Plan{Kind: Waiting, Reason: why + reason}
 	}

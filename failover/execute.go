@@ -124,7 +124,8 @@ const (
 //
 //  1. write the record: from here on the gateways hold clients, and a new leader
 //     finishes what was begun, having written its name
-//  2. handover only: once the gateways have seen it, demote the old MAIN
+//  2. where the old MAIN lives: once the gateways have seen it, demote that, unless
+//     it hangs
 //  3. promote the new one
 //  4. seal the epoch, so that a restart cannot undo it
 //  5. register the other replicas, which from then on refuse the old MAIN, and
@@ -177,6 +178,9 @@ func signed(p Plan, leader string) memgraph.Topology {
 
 // switchMain is steps 2 to 6.
 func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
+	if p.Undead {
+		r.park(ctx, e)
+	}
 	if p.Demote != nil {
 		if err := r.fence(ctx, p, e); err != nil {
 			return err

@@ -182,6 +182,14 @@ func TestAHandoverDemotesBeforeItPromotes(t *testing.T) {
 	}, w.log)
 }
 
+// A MAIN that hangs may wake up at any moment, and cannot be demoted.
+func TestAMainThatHangsIsGivenUpBeforeAnotherIsPromoted(t *testing.T) {
+	w := &world{s: healthy(stuck(0, memgraph.Hung))}
+	_, _, err := w.execute(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"put 8 FailingOver mg-1", "park by FailingOver", "promote mg-1"}, w.log[:3])
+}
+
 func TestAPartnerIsSucceededWhileClientsAreHeld(t *testing.T) {
 	w := &world{s: healthy(gone(1), invalid(1))}
 	p, _, err := w.execute(t.Context())

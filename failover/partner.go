@@ -12,7 +12,9 @@ import (
 // replica that it shows as async and in step, and that is fit and answers.
 //
 //	partner    | it                                            | plan
-//	some       | gone, restarted, refuses, terminating,        | LosePartner, to a
+//	some       | terminating and stuck: it cannot be let go of | Waiting
+//	           | before its process has ended                  |
+//	           | gone, restarted, refuses, terminating,        | LosePartner, to a
 //	           | diverged, or MAIN though it was in sync       | successor or nobody
 //	           | the same, no successor, and policy is to wait | UnsyncPartner; Blocked
 //	           | the same, and back as a replica               | AssignPartner it is
@@ -38,6 +40,9 @@ func partner(s memgraph.Snapshot) Plan {
 	}
 	if !s.Topology.Partner.None() {
 		p, ok := s.Pod(s.Topology.Partner.Index)
+		if ok && p.Terminating && p.Stuck() {
+			return Plan{Kind: Waiting, Reason: fmt.Sprintf("partner %s is %s, and its process is being ended", p.Name, p.Instance.Verdict)}
+		}
 		if why := lost(s, p, ok); why != "" {
 			return succeed(s, p, why)
 		}

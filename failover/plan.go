@@ -67,6 +67,9 @@ type Plan struct {
 	// Demote is the living MAIN to demote once clients are parked. It may be who is
 	// promoted next: a MAIN that restarted early needs a new epoch.
 	Demote *memgraph.Pod
+	// Undead says that the old MAIN may live without hearing us: clients are kept
+	// from its answers before another is promoted.
+	Undead bool
 	// Promote is the pod to make MAIN.
 	Promote *memgraph.Pod
 	// Protect is the MAIN that stays, and is to ship synchronously to who is in

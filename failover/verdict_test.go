@@ -133,7 +133,10 @@ func verdict(i int, v memgraph.Verdict) edit {
 
 func notReady(i int) edit { return pod(i, func(p *memgraph.Pod) { p.Ready = false }) }
 
-func TestEvictee(t *testing.T) {
+func TestEvict(t *testing.T) {
+	lastingly := func(i int) edit {
+		return both(stuck(i, memgraph.Unreachable), silent(i, patience))
+	}
 	for _, c := range []struct {
 		name string
 		s    memgraph.Snapshot
@@ -142,11 +145,12 @@ func TestEvictee(t *testing.T) {
 		{"all is well", healthy(), ""},
 		{"the partner hangs", healthy(stuck(1, memgraph.Hung)), "mg-1"},
 		{"the partner hangs, and is not in sync yet", healthy(stuck(1, memgraph.Hung), notInSync), "mg-1"},
-		{"the partner's node is lost", healthy(stuck(1, memgraph.Unreachable)), "mg-1"},
+		{"the partner is unreachable for a moment", healthy(stuck(1, memgraph.Unreachable)), ""},
+		{"the partner is unreachable", healthy(lastingly(1)), "mg-1"},
 		{"the partner is silent, who knows why", healthy(silent(1, patience)), ""},
 		{"the partner is slow", healthy(stuck(1, memgraph.Slow)), ""},
 		{"its probes have lost it, it answers elsewhere", healthy(verdict(1, memgraph.Hung)), ""},
-		{"the partner is being deleted already", healthy(stuck(1, memgraph.Hung), terminating(1)), ""},
+		{"the partner hangs and is being deleted", healthy(stuck(1, memgraph.Hung), terminating(1)), ""},
 		{"an async replica hangs", healthy(stuck(2, memgraph.Hung)), ""},
 		{"who was partner hangs, and is waited for still", healthy(stuck(1, memgraph.Hung), noPartner), "mg-1"},
 		{"who was partner hangs, and nobody waits for it", healthy(stuck(1, memgraph.Hung), noPartner,
@@ -167,26 +171,51 @@ func TestEvictee(t *testing.T) {
 		{"there is no record", fresh(stuck(1, memgraph.Hung)), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p, why, ok := Evictee(c.s, now.Add(-evictPause))
-			assert.Equal(t, c.want, p.Name)
+			e, ok := Evict(c.s, now.Add(-evictPause))
+			assert.Equal(t, c.want, e.Pod.Name)
 			assert.Equal(t, c.want != "", ok)
-			assert.Equal(t, ok, why != "")
-			_, _, again := Evictee(c.s, now.Add(-evictPause+1))
+			assert.Equal(t, ok, e.Reason != "")
+			assert.False(t, e.Force)
+			_, again := Evict(c.s, now.Add(-evictPause+1))
 			assert.False(t, again, "one a minute")
 		})
 	}
 }
 
+// MAIN is not told to let go of it before: it would not survive that.
+func TestWhoHangsIsLostOnceItsProcessHasEnded(t *testing.T) {
+	for _, c := range []decision{
+		{"it is being ended", healthy(stuck(1, memgraph.Hung), terminating(1)), Waiting, "", "is being ended"},
+		{"it refuses connections", healthy(stuck(1, memgraph.Hung), terminating(1), reached(1, memgraph.Refused)), LosePartner, "mg-0", "is terminating"},
+		{"its pod is gone", healthy(gone(1)), LosePartner, "mg-0", "is gone"},
+		{"it was to end, and answers", healthy(terminating(1), verdict(1, memgraph.Hung)), LosePartner, "mg-0", "is terminating"},
+	} {
+		t.Run(c.name, c.check)
+	}
+}
+
+// What no kubelet ends is taken off the API, so that MAIN is let go of it.
+func TestWhoIsAbandonedIsEvictedByForce(t *testing.T) {
+	for silence, want := range map[time.Duration]bool{patience: false, abandoned: true} {
+		s := healthy(stuck(1, memgraph.Unreachable), silent(1, silence), terminating(1))
+		e, ok := Evict(s, now)
+		assert.Equal(t, want, ok && e.Force, silence)
+	}
+	_, ok := Evict(healthy(stuck(1, memgraph.Hung), silent(1, time.Hour), terminating(1)), now)
+	assert.False(t, ok, "its node answers: a kubelet ends it")
+}
+
 // spares returns why nobody should have been evicted in s, or why the wrong one
 // was; plan is what was decided on it.
 func spares(s memgraph.Snapshot, plan Plan) error {
-	p, _, ok := Evictee(s, time.Time{})
+	e, ok := Evict(s, time.Time{})
 	if !ok {
 		return nil
 	}
+	p := e.Pod
 	main, _ := s.Main()
 	switch {
-	case p.Index == s.Topology.Main.Index || !p.Stuck() || p.Terminating:
+	case p.Index == s.Topology.Main.Index || !p.Stuck() || p.Terminating != e.Force:
 		return fmt.Errorf("%s is evicted", p.Name)
 	case !main.Answers(memgraph.RoleMain) || !main.Is(s.Topology.Main), plan.ChangesMain() && !main.Terminating:
 		return fmt.Errorf("%s is evicted while MAIN is not well", p.Name)

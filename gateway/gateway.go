@@ -41,7 +41,6 @@ type Gateway struct {
 	read        *readPort // nil where there is none
 	rerunBudget *budget
 	stock       *stock
-	ear         ear
 	logins      chan struct{} // one for each under way on MAIN
 }
 

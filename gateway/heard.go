@@ -10,7 +10,7 @@ import (
 // It lives even if it does not answer the question for its role: in a storm of
 // logins that takes seconds. Source: observed on Memgraph 3.12.0.
 func (g *Gateway) Heard(addr string) time.Time {
-	if v := g.ear.last.Load(); v != nil && v.addr == addr {
+	if v := g.verifier.ear.last.Load(); v != nil && v.addr == addr {
 		return time.Unix(0, v.at.Load())
 	}
 	return time.Time{}

@@ -56,14 +56,15 @@ func TestMainIsHeardInAStormOfLogins(t *testing.T) {
 		})
 	}
 	main := p.nodes[p.main].Addr()
-	waitFor(t, "the storm", func() bool { return !p.g.Heard(main).IsZero() })
-	longest := time.Duration(0)
+	heard, longest := map[time.Time]bool{}, time.Duration(0)
 	for ; time.Now().Before(end); <-time.After(time.Millisecond) {
-		longest = max(longest, time.Since(p.g.Heard(main)))
+		if at := p.g.Heard(main); !at.IsZero() {
+			heard[at], longest = true, max(longest, time.Since(at))
+		}
 	}
 	wg.Wait()
-	t.Logf("silent for %s at most", longest)
-	assert.Less(t, longest, 4*login)
+	t.Logf("heard %d times, silent for %s at most", len(heard), longest)
+	assert.Greater(t, len(heard), int(storm/login)/2, "as good as every login")
 }
 
 // logInOnce is a client that goes as soon as it has logged in, or failed to, and

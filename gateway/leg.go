@@ -319,7 +319,7 @@ func (t *talk) delivered(l *leg) error {
 }
 
 // hold says that l's MAIN was replaced: from now on nothing is sent on it, and
-// what is under way has FinishTimeout to be answered. It waits for nobody. Open
+// what is under way has FinishTimeout to be answered, but by one that is disowned. It waits for nobody. Open
 // transactions are not let run to their end there: whether a COMMIT sent to a MAIN
 // that is being demoted took effect could not be told, and before it is sent they
 // can be run again on the next one.
@@ -331,7 +331,7 @@ func (t *talk) hold(l *leg) {
 	}
 	l.held = true
 	now, until := time.Now(), past
-	if t.d.underway() > 0 && !t.g.stopped.Load() {
+	if t.d.underway() > 0 && !t.g.stopped.Load() && !t.g.disowns(l.main) {
 		until = now.Add(t.g.cfg.FinishTimeout)
 	}
 	_ = l.conn.SetWriteDeadline(past) // these fail on a closed connection only

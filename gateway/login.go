@@ -200,7 +200,7 @@ func (t *talk) open(ctx context.Context, main *incarnation) (*leg, error) {
 // returns the last answer to that.
 func (t *talk) occupy(tie *bond, l *leg, expires time.Time) (answer []byte, tag bolt.Tag, err error) {
 	t.mu.Lock()
-	t.leg, l.ear = l, &t.g.ear
+	t.leg, l.ear = l, &t.g.verifier.ear
 	t.d.recall()
 	err = l.conn.SetDeadline(expires)
 	t.mu.Unlock()

@@ -142,18 +142,17 @@ func TestAConnectionWithSettingsOfItsOwnIsCut(t *testing.T) {
 // What is under way when another MAIN is named gets its answer, for a while.
 func TestAnswersThatAReplacedMainOwes(t *testing.T) {
 	for name, c := range map[string]struct {
-		answers bool
-		want    string
+		patience time.Duration
+		answers  bool
+		disowned int64
 	}{
-		"one comes in time": {true, ""},
-		"none comes":        {false, codeOutcomeUnknown},
+		"one comes in time":                        {10 * time.Second, true, 0},
+		"none comes":                               {DefaultFinishTimeout, false, 0},
+		"one would come, of a MAIN that hung":      {10 * time.Second, false, 2},
+		"another was disowned, a long time before": {10 * time.Second, true, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startSuccession(t, func(c *Config) {
-				if name == "one comes in time" {
-					c.FinishTimeout = 10 * time.Second
-				}
-			})
+			s := startSuccession(t, func(cfg *Config) { cfg.FinishTimeout = c.patience })
 			require.Nil(t, s.c.fly(flight{bolt.Run{Query: "W a"}}))
 			s.old.failing.Lock() // it hangs
 			s.c.send(bolt.Pull{N: -1, QID: -1})
@@ -162,6 +161,9 @@ func TestAnswersThatAReplacedMainOwes(t *testing.T) {
 				s.g.sessions.each(func(each *session) { sent = each.toMain.Load() })
 				return sent > int64(len(appendFlight(t, flight{bolt.Run{Query: "W a"}})))
 			})
+			s.g.Disown(c.disowned)
+			s.g.Disown(0)
+			changed := time.Now()
 			s.change()
 			waitForState(t, s.g, Serving)
 			if c.answers {
@@ -171,6 +173,7 @@ func TestAnswersThatAReplacedMainOwes(t *testing.T) {
 			if !c.answers {
 				s.old.failing.Unlock()
 				assert.Equal(t, failOutcomeUnknown, got)
+				assert.Less(t, time.Since(changed), 5*time.Second)
 				return
 			}
 			assert.IsType(t, bolt.Success{}, got)

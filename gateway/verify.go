@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"memgraph-controller/memgraph/bolt"
@@ -52,6 +53,8 @@ type verifier struct {
 	log     *slog.Logger
 	stock   *stock
 
+	ear       ear
+	disowned  atomic.Int64 // MAINs of lower generations are
 	outlook   *outlook
 	heard     chan struct{}  // capacity 1: the outlook may be fresh again
 	suspected chan error     // capacity 1
