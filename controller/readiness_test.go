@@ -65,6 +65,9 @@ func (l *lab) gatePatches() (n int) {
 func TestGatesOpenOnceRedundancyIsThere(t *testing.T) {
 	inLab(t, func(l *lab) {
 		l.gated()
+		l.cs.PrependReactor("delete", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, nil // a replica that obeys nobody is evicted; this one takes its time
+		})
 		c, stop := l.start("a")
 		defer stop()
 		l.settled()
@@ -74,9 +77,6 @@ func TestGatesOpenOnceRedundancyIsThere(t *testing.T) {
 		<-time.After(time.Minute)
 		assert.Equal(t, writes, l.gatePatches(), "nothing changes, and nothing is written")
 
-		l.cs.PrependReactor("delete", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return true, nil, nil // a replica that obeys nobody is evicted; this one takes its time
-		})
 		l.listed("mg_2", memgraph.StatusInvalid)
 		<-time.After(3 * time.Second)
 		assert.Equal(t, "True CaughtUp", l.gates()[2], "it may be invalid for a moment under load")
