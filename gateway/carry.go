@@ -40,19 +40,25 @@ func (g *Gateway) turnAway(ctx context.Context, s *session) ending {
 }
 
 // pass waits until s may connect, or need not pause any more, and returns to what;
-// else nil and the ending that is left for s.
+// else nil and the ending that is left for s: none where it has lost what it was
+// connected to.
 func (g *Gateway) pass(ctx context.Context, s *session, place *ticket, expires time.Time) (*incarnation, ending) {
-	if ctx.Err() != nil {
-		return nil, endDraining
-	}
-	if !g.gate.wait(place) {
-		return nil, endOverloaded
-	}
-	select {
-	case main := <-place.admitted:
-		return main, ""
-	default:
-		return g.park(ctx, s, place, expires)
+	for {
+		if ctx.Err() != nil {
+			return nil, endDraining
+		}
+		if !g.gate.wait(place) {
+			return nil, endOverloaded
+		}
+		select {
+		case main := <-place.admitted:
+			return main, ""
+		default:
+		}
+		main, how := g.park(ctx, s, place, expires)
+		if main != nil || how != "" || place.connected != nil {
+			return main, how
+		}
 	}
 }
 
@@ -61,7 +67,7 @@ var unparkedEndings = map[unparked]ending{
 	unparkedExpired: endNoMain,
 	unparkedGone:    endLeft,
 	unparkedDrained: endDraining,
-	unparkedLost:    "", // nothing yet
+	unparkedLost:    "",
 }
 
 // park is pass for who has to wait.
@@ -70,7 +76,7 @@ func (g *Gateway) park(ctx context.Context, s *session, place *ticket, expires t
 	g.metrics.parked.Inc()
 	began := time.Now()
 	watch := keepVigil(s.client)
-	main, how := await(ctx, place, watch, expires)
+	main, how := g.await(ctx, s, place, watch, expires)
 	more, left := watch.end()
 	s.head = append(s.head, more...)
 	if main == nil {
@@ -92,10 +98,15 @@ func (g *Gateway) park(ctx context.Context, s *session, place *ticket, expires t
 
 // await returns what a parked session was admitted to, or why it waits no more.
 // A client that sends something while it is parked is no longer watched.
-func await(ctx context.Context, place *ticket, watch *vigil, expires time.Time) (*incarnation, unparked) {
-	timer := time.NewTimer(time.Until(expires))
+func (g *Gateway) await(ctx context.Context, s *session, place *ticket, watch *vigil, expires time.Time) (*incarnation, unparked) {
+	timer, noops := time.NewTimer(time.Until(expires)), make(<-chan time.Time)
 	defer timer.Stop()
-	for over := watch.over; ; over = nil {
+	if g.cfg.NoopInterval > 0 {
+		ticker := time.NewTicker(g.cfg.NoopInterval)
+		defer ticker.Stop()
+		noops = ticker.C
+	}
+	for over := watch.over; ; {
 		select {
 		case main := <-place.admitted:
 			return main, unparkedServed
@@ -103,18 +114,29 @@ func await(ctx context.Context, place *ticket, watch *vigil, expires time.Time) 
 			return nil, unparkedExpired
 		case <-ctx.Done():
 			return nil, unparkedDrained
+		case <-noops:
+			s.keepAwake()
 		case <-over:
-			switch {
-			case watch.err == nil:
-			case !isTimeout(watch.err):
-				return nil, unparkedGone
-			case ctx.Err() != nil: // or else its leg has woken the session
-				return nil, unparkedDrained
-			default:
-				return nil, unparkedLost
+			if how := left(ctx, watch.err); how != "" {
+				return nil, how
 			}
+			over = nil
 		}
 	}
+}
+
+// left is what the end of a vigil means to a parked session; nothing if its client
+// has sent something.
+func left(ctx context.Context, err error) unparked {
+	switch {
+	case err == nil:
+		return ""
+	case !isTimeout(err):
+		return unparkedGone
+	case ctx.Err() != nil: // which has woken the session
+		return unparkedDrained
+	}
+	return unparkedLost
 }
 
 // attach connects s to main and relays until either side ends or main is not

@@ -56,6 +56,12 @@ const (
 	// DefaultIsolationGrace outlasts the 2.7 to 3.0 s for which a killed replica is
 	// still shown as ready, and one restart of it. Observed on Memgraph 3.12.0.
 	DefaultIsolationGrace = 4 * time.Second
+	// DefaultNoopInterval keeps the idle timers of balancers that look into TCP from
+	// running out: the shortest usual ones are 4 min.
+	DefaultNoopInterval = time.Minute
+	// DefaultStuckTimeout is for a client that takes nothing while MAIN changes;
+	// otherwise it may be as slow as it likes.
+	DefaultStuckTimeout = time.Minute
 	// DefaultDrainTimeout fits into a pod's default grace period of 30 s.
 	DefaultDrainTimeout = 20 * time.Second
 )
@@ -125,6 +131,8 @@ type Timeouts struct {
 	FinishTimeout    time.Duration // for answers that a replaced MAIN owes
 	DialTimeout      time.Duration // for a connection to MAIN
 	VerifyInterval   time.Duration // between two questions for its role
+	StuckTimeout     time.Duration // for a client to take something, while MAIN changes
+	NoopInterval     time.Duration // between two NOOPs to a client that is silent; 0 is never
 	StaleAfter       time.Duration // since Fresh, until the record may be out of date
 	IsolationGrace   time.Duration // for MAIN to show that it was not replaced, then
 	DrainTimeout     time.Duration // for relays to end once Run's context has
@@ -179,6 +187,7 @@ func (t *Timeouts) complete() error {
 		orDefault("FinishTimeout", &t.FinishTimeout, DefaultFinishTimeout),
 		orDefault("DialTimeout", &t.DialTimeout, DefaultDialTimeout),
 		orDefault("VerifyInterval", &t.VerifyInterval, DefaultVerifyInterval),
+		orDefault("StuckTimeout", &t.StuckTimeout, DefaultStuckTimeout),
 		orDefault("StaleAfter", &t.StaleAfter, DefaultStaleAfter),
 		orDefault("IsolationGrace", &t.IsolationGrace, DefaultIsolationGrace),
 		orDefault("DrainTimeout", &t.DrainTimeout, DefaultDrainTimeout),

@@ -47,6 +47,8 @@ func (t *Timeouts) addFlags(f *flag.FlagSet) {
 	f.DurationVar(&t.HoldTimeout, "gateway-hold-timeout", DefaultHoldTimeout, "how long a client is parked while there is no MAIN")
 	f.DurationVar(&t.DialTimeout, "gateway-dial-timeout", DefaultDialTimeout, "time for a connection to MAIN")
 	f.DurationVar(&t.VerifyInterval, "gateway-verify-interval", DefaultVerifyInterval, "time between two questions for MAIN's role")
+	f.DurationVar(&t.StuckTimeout, "gateway-stuck-timeout", DefaultStuckTimeout, "how long a client may take nothing while MAIN changes")
+	f.DurationVar(&t.NoopInterval, "gateway-noop-interval", DefaultNoopInterval, "time between two NOOPs to a client that is silent; 0 is never")
 	f.DurationVar(&t.StaleAfter, "gateway-stale-after", DefaultStaleAfter, "how long the API server may be silent before MAIN itself must show that it was not replaced")
 	f.DurationVar(&t.IsolationGrace, "gateway-isolation-grace", DefaultIsolationGrace, "how long it may fail to show that")
 	f.DurationVar(&t.DrainTimeout, "gateway-drain-timeout", DefaultDrainTimeout, "how long connections may end by themselves at a stop")
@@ -93,7 +95,8 @@ func (c Config) Validate() error {
 		{"gateway-handshake-timeout", c.HandshakeTimeout > 0}, {"gateway-login-timeout", c.LoginTimeout > 0}, {"gateway-finish-timeout", c.FinishTimeout > 0},
 		{"gateway-hold-timeout", c.HoldTimeout > 0}, {"gateway-dial-timeout", c.DialTimeout > 0},
 		{"gateway-verify-interval", c.VerifyInterval > 0}, {"gateway-drain-timeout", c.DrainTimeout > 0},
-		{"gateway-stale-after", c.StaleAfter > 0},
+		{"gateway-stale-after", c.StaleAfter > 0}, {"gateway-stuck-timeout", c.StuckTimeout > 0},
+		{"gateway-noop-interval", c.NoopInterval >= 0},
 	} {
 		if !f.positive {
 			wrong(f.flag, "use more than 0")

@@ -34,7 +34,7 @@ type Gateway struct {
 	verifier *verifier
 	sessions *registry
 	metrics  *metrics
-	draining atomic.Bool // no unit is begun any more
+	draining atomic.Bool // nobody is let in any more
 	stopped  atomic.Bool // nor waited for
 
 	keyring     *keyring  // nil where clients' TLS is not ended here
@@ -168,8 +168,9 @@ func (g *Gateway) Status() Status {
 	return s
 }
 
-// Run carries clients until ctx ends. Then it accepts no more, refuses those
-// that are parked, leaves relays DrainTimeout to end and cuts the rest. It
+// Run carries clients until ctx ends. Then it accepts no more, refuses those that
+// are parked, has one after the other of those that are connected end between two
+// units, and cuts what is left after DrainTimeout. It
 // returns after all that it started has ended, and an error only where
 // accepting failed for good. It may be called once.
 func (g *Gateway) Run(ctx context.Context) error {
@@ -197,6 +198,7 @@ func (g *Gateway) runPort(ctx context.Context) error {
 	controllers.Go(func() { g.verifier.run(control) })
 	controllers.Go(func() { g.verifier.guard(control) })
 	controllers.Go(func() { g.sweep(control) })
+	controllers.Go(func() { g.keepAwake(control) })
 	controllers.Go(func() { g.restock(control) })
 
 	err := g.acceptAll(ctx)
@@ -217,7 +219,6 @@ func (g *Gateway) acceptAll(ctx context.Context) error {
 		<-ctx.Done()
 		g.draining.Store(true)
 		_ = g.listener.Close()
-		g.sessions.each((*session).wake)
 	})
 	for pause := time.Duration(0); ; {
 		client, err := g.accept()
@@ -277,20 +278,37 @@ func (g *Gateway) sweep(ctx context.Context) {
 	}
 }
 
-// drain waits for the sessions to end, and ends them when it has taken too long.
+// drainStep is between two looks at whose turn it is to be dismissed.
+const drainStep = 10 * time.Millisecond
+
+// drain has one session after the other end, each as soon as it is between two
+// units, for if all did at once their clients would all come to another gateway at
+// once. That takes half of DrainTimeout; what is left at its end is cut.
 func (g *Gateway) drain() {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		g.sessions.running.Wait()
 	}()
-	timer := time.NewTimer(g.cfg.DrainTimeout)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		g.stopped.Store(true)
-		g.sessions.each((*session).stop)
-	case <-ended:
+	var left []*session
+	g.sessions.each(func(s *session) { left = append(left, s) })
+	began, each := time.Now(), g.cfg.DrainTimeout/2/time.Duration(max(1, len(left)))
+	over, step := time.NewTimer(g.cfg.DrainTimeout), time.NewTicker(drainStep)
+	defer over.Stop()
+	defer step.Stop()
+	for n := 0; ; {
+		for ; n < len(left) && time.Since(began) >= each*time.Duration(n); n++ {
+			left[n].dismiss()
+		}
+		select {
+		case <-ended:
+			return
+		case <-step.C:
+		case <-over.C:
+			g.stopped.Store(true)
+			g.sessions.each((*session).stop)
+			<-ended
+			return
+		}
 	}
-	<-ended
 }

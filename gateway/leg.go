@@ -12,11 +12,12 @@ import (
 
 // Why a leg ended, other than by an error of its connection.
 var (
-	errRefused    = errors.New("it answered that it is not MAIN")
-	errUnasked    = errors.New("it answered what was not asked")
-	errTorn       = errors.New("the connection was lost within an answer that is too large to hold back")
-	errClientGone = errors.New("the client takes no more")
-	errDone       = errors.New("its MAIN was replaced, and all answers have come")
+	errRefused     = errors.New("it answered that it is not MAIN")
+	errUnasked     = errors.New("it answered what was not asked")
+	errTorn        = errors.New("the connection was lost within an answer that is too large to hold back")
+	errClientGone  = errors.New("the client takes no more")
+	errClientStuck = errors.New("the client has taken nothing for too long while MAIN changes")
+	errDone        = errors.New("its MAIN was replaced, and all answers have come")
 )
 
 // leg is a session's connection to MAIN. Until its answers are carried by a
@@ -198,14 +199,21 @@ func (t *talk) carryAll(l *leg) error {
 
 // deliver passes on the first n bytes.
 func (t *talk) deliver(l *leg, n int) error {
-	if n == 0 {
-		return nil
+	for n > 0 {
+		took, err := t.s.client.Write(l.in.unread()[:n])
+		l.in.drop(took)
+		t.s.count(t.g.metrics, toClient, int64(took))
+		n -= took
+		switch {
+		case err == nil:
+		case !isTimeout(err) || t.g.stopped.Load():
+			return errClientGone
+		case took == 0:
+			return errClientStuck
+		default: // it is slow while MAIN changes, but takes something
+			_ = t.s.client.SetWriteDeadline(time.Now().Add(t.g.cfg.StuckTimeout)) // fails on a closed connection only
+		}
 	}
-	if _, err := t.s.client.Write(l.in.unread()[:n]); err != nil {
-		return errClientGone
-	}
-	l.in.drop(n)
-	t.s.count(t.g.metrics, toClient, int64(n))
 	return nil
 }
 
@@ -309,7 +317,7 @@ func (t *talk) delivered(l *leg) error {
 	if t.d.due() == 0 {
 		t.quiet.Signal()
 	}
-	if t.d.unit == unitNone && t.g.draining.Load() {
+	if t.d.unit == unitNone && t.s.leaving.Load() {
 		t.s.wake() // it waits for the next unit, which may begin elsewhere
 	}
 	if l.held && t.d.underway() == 0 {
@@ -337,10 +345,6 @@ func (t *talk) hold(l *leg) {
 	_ = l.conn.SetWriteDeadline(past) // these fail on a closed connection only
 	_ = l.conn.SetReadDeadline(until)
 	if !t.g.stopped.Load() {
-		_ = t.s.client.SetWriteDeadline(now.Add(slowClientTimeout))
+		_ = t.s.client.SetWriteDeadline(now.Add(t.g.cfg.StuckTimeout))
 	}
 }
-
-// slowClientTimeout is for a client that takes nothing while MAIN changes.
-// Otherwise it may be as slow as it likes.
-const slowClientTimeout = time.Minute

@@ -80,9 +80,7 @@ func (t *talk) forgetLogin() {
 
 // loginMessage waits for the next message of a login, which stays in the buffer.
 func (t *talk) loginMessage(ctx context.Context) ([]byte, bolt.Tag, ending) {
-	if err := t.s.client.SetReadDeadline(time.Now().Add(t.g.cfg.LoginTimeout)); err != nil {
-		return nil, 0, endLeft
-	}
+	expires := time.Now().Add(t.g.cfg.LoginTimeout)
 	defer t.resetDeadlines()
 	for {
 		size, tag := bolt.Scan(t.in.unread())
@@ -96,14 +94,20 @@ func (t *talk) loginMessage(ctx context.Context) ([]byte, bolt.Tag, ending) {
 			return t.in.unread()[:size], tag, ""
 		case t.in.full():
 			return nil, 0, endUnknown
-		case ctx.Err() != nil:
+		}
+		t.s.why = t.s.client.SetReadDeadline(expires)
+		if ctx.Err() != nil { // which comes before what wakes the session
 			return nil, 0, endDraining
 		}
-		if t.s.why = t.in.fill(); t.s.why != nil && ctx.Err() == nil {
-			if isTimeout(t.s.why) {
-				return nil, 0, endSlow
-			}
+		if t.s.why == nil {
+			t.s.why = t.in.fill()
+		}
+		switch {
+		case t.s.why == nil:
+		case !isTimeout(t.s.why):
 			return nil, 0, endLeft
+		case time.Now().After(expires): // and not only woken
+			return nil, 0, endSlow
 		}
 	}
 }

@@ -25,6 +25,7 @@ const (
 	endPinned    ending = "pinned"     // so, and its connection had settings of its own
 	endTorn      ending = "torn"       // MAIN was lost within an answer too large to hold back
 	endLostTrack ending = "lost_track" // MAIN answered what was not asked
+	endStuck     ending = "stuck"      // its client took nothing while MAIN changed
 	endDrained   ending = "drained"    // it outlived the gateway's drain
 
 	// refused_total: by the gateway, before.
@@ -150,7 +151,7 @@ func (m *metrics) end(how ending) {
 	switch how {
 	case endFinished, endLeft, endDismissed:
 		counter = m.closed
-	case endReplaced, endPinned, endTorn, endLostTrack, endDrained:
+	case endReplaced, endPinned, endTorn, endLostTrack, endStuck, endDrained:
 		counter = m.cut
 	}
 	counter.WithLabelValues(string(how)).Inc()

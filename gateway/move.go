@@ -76,6 +76,8 @@ func (t *talk) settle() ending {
 		return endLostTrack
 	case errors.Is(why, errClientGone):
 		return endFinished
+	case errors.Is(why, errClientStuck):
+		return endStuck
 	case t.pinned:
 		return endPinned
 	}

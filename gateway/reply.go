@@ -39,8 +39,9 @@ var (
 	}
 )
 
-// Answers without content.
+// Answers without content, and what is none.
 var (
+	replyNoop    = []byte{0, 0}
 	replySuccess = []byte{0, 3, 0xB1, byte(bolt.TagSuccess), 0xA0, 0, 0}
 	replyIgnored = []byte{0, 2, 0xB0, byte(bolt.TagIgnored), 0, 0}
 )

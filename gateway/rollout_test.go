@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/neo4j/neo4j-go-driver/v5/neo4j"
 	"github.com/stretchr/testify/assert"
@@ -77,7 +78,7 @@ func TestARolloutUnderLoad(t *testing.T) {
 
 // startReplica is another gateway, which is stopped by its end.
 func startReplica(t testing.TB, p *pair) (*Gateway, func()) {
-	g, err := New(Config{Listen: "127.0.0.1:0"})
+	g, err := New(Config{Listen: "127.0.0.1:0", Timeouts: Timeouts{DrainTimeout: time.Second}})
 	require.NoError(t, err)
 	g.Serve("memgraph", p.nodes[p.main].Addr(), "", p.generation)
 	ctx, cancel := context.WithCancel(t.Context())

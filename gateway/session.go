@@ -48,6 +48,10 @@ type session struct {
 	login  atomic.Pointer[credential] // nil while it has none
 	active atomic.Int64               // when its last unit began, in s since 1970
 
+	leaving atomic.Bool // it ends as soon as it is between two units
+	noop    atomic.Bool // its client is due a NOOP
+	carried int64       // bytes when keepAwake last looked
+
 	toMain, toClient atomic.Int64 // bytes relayed
 }
 
@@ -81,6 +85,12 @@ const lastWord = time.Second
 func (s *session) hurry() {
 	_ = s.client.SetWriteDeadline(time.Now().Add(lastWord)) // these fail on a closed connection only
 	_ = s.client.SetReadDeadline(past)
+}
+
+// dismiss has a session that speaks Bolt end when it is between two units.
+func (s *session) dismiss() {
+	s.leaving.Store(true)
+	s.wake()
 }
 
 // wake has a session that speaks Bolt look at what has changed.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -349,4 +350,46 @@ func TestDraining(t *testing.T) {
 	assert.EqualValues(t, 1, values["closed_total dismissed"])
 	assert.EqualValues(t, 1, values["cut_total drained"])
 	assert.Zero(t, g.Status().Sessions)
+}
+
+// Clients that are idle are sent away one after the other, so that they do not all
+// come back elsewhere at once; until its turn each is served.
+func TestIdleClientsAreSentAwayOneAfterTheOther(t *testing.T) {
+	const clients, drain = 20, 2 * time.Second
+	p := startProcess(t, "main", "x")
+	g, err := New(Config{Listen: "127.0.0.1:0", Timeouts: Timeouts{DrainTimeout: drain}})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx) }()
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	ends := make(chan time.Time, clients)
+	var served atomic.Int64
+	for range clients {
+		c, err := signIn(t, g)
+		require.NoError(t, err)
+		go func() {
+			<-ctx.Done()
+			for {
+				if _, err := c.who(); err != nil {
+					ends <- time.Now()
+					return
+				}
+				served.Add(1)
+			}
+		}()
+	}
+	began := time.Now()
+	stop()
+	require.NoError(t, <-done)
+	assert.Less(t, time.Since(began), drain, "nobody had to be cut")
+	var took []time.Duration
+	for range clients {
+		took = append(took, (<-ends).Sub(began))
+	}
+	slices.Sort(took)
+	t.Logf("sent away after %v, %v … %v, having been served %d times", took[0], took[1], took[clients-1], served.Load())
+	assert.Less(t, took[0], drain/8)
+	assert.Greater(t, took[clients/2], drain/8)
+	assert.Greater(t, took[clients-1], drain/4)
 }

@@ -59,7 +59,7 @@ func (g *Gateway) converse(ctx context.Context, s *session, version bolt.Version
 		}
 		switch how := t.run(ctx); how {
 		case endSignedOff:
-		case endPinned, endTorn, endLostTrack:
+		case endPinned, endTorn, endLostTrack, endStuck:
 			s.client.sever() // for it is not the end of anything
 			return how
 		default:
@@ -119,6 +119,9 @@ func (t *talk) await(ctx context.Context) ending {
 	if t.lost() {
 		return t.settle()
 	}
+	if t.s.noop.Swap(false) {
+		t.s.keepAwake()
+	}
 	return ""
 }
 
@@ -128,7 +131,7 @@ func (t *talk) dismissed() ending {
 	if t.g.stopped.Load() {
 		return endDrained
 	}
-	if !t.g.draining.Load() || t.proxy.state != proxyIdle {
+	if !t.s.leaving.Load() || t.proxy.state != proxyIdle {
 		return ""
 	}
 	t.mu.Lock()
