@@ -65,9 +65,12 @@ func (o *Operator) pods(ctx context.Context) ([]corev1.Pod, error) {
 }
 
 func statusRows(t memgraph.Topology, leader string) [][]string {
+	if t.Generation == 0 {
+		return [][]string{{"leader:", cmp.Or(leader, "nobody")}, {"main:", "there is no record yet"}, nil}
+	}
 	rows := [][]string{
 		{"leader:", cmp.Or(leader, "nobody")},
-		{"main:", cmp.Or(t.Main.Pod, "there is no record yet")},
+		{"main:", t.Main.Pod},
 		{"generation:", fmt.Sprint(t.Generation)},
 		{"phase:", string(t.Phase)},
 		{"partner:", partnerWord(t)},

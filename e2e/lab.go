@@ -62,7 +62,10 @@ var images = []cluster.Image{
 		return []string{"--listen-host=" + c.IP, "--control-socket=" + c.ControlSocket()}
 	}},
 	{Name: "memgraph-controller", Path: "module:memgraph-controller", Args: func(c cluster.Container) []string {
-		return []string{"--gateway-listen=" + c.IP + ":7687", "--http-listen=" + c.IP + ":8080", "--max-failovers=0"}
+		return []string{
+			"--gateway-listen=" + c.IP + ":7687", "--gateway-read-listen=" + c.IP + ":7688", "--http-listen=" + c.IP + ":8080",
+			"--max-failovers=0",
+		}
 	}},
 }
 
