@@ -15,4 +15,6 @@ func (g *Gateway) Disown(below int64) {
 }
 
 // disowns reports whether nothing that main answers counts any more.
-func (g *Gateway) disowns(main *incarnation) bool { return main.generation < g.verifier.disowned.Load() }
+func (g *Gateway) disowns(main *incarnation) bool {
+	return main.generation < g.verifier.disowned.Load()
+}
