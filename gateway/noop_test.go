@@ -82,7 +82,7 @@ func TestDriversDoNotMindNoops(t *testing.T) {
 			}
 			l.await(100)
 			p.switchOver(50 * time.Millisecond)
-			l.await(l.done.Load() + 100)
+			l.await(100)
 			l.verdict(t.Name(), p.written)
 		})
 	}
