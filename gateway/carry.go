@@ -19,6 +19,7 @@ func (g *Gateway) carry(ctx context.Context, s *session) ending {
 		s.head = nil
 		return g.converse(ctx, s, v)
 	}
+	g.sessions.lobby.leave(s) // for MAIN to judge
 	expires := time.Now().Add(g.cfg.HoldTimeout)
 	for place := newTicket(); ; {
 		main, refusal := g.pass(ctx, s, place, expires)

@@ -22,6 +22,9 @@ const (
 	DefaultMaxSessions = 10_000
 	// DefaultMaxParked is all of them: a parked one costs no more than another.
 	DefaultMaxParked = DefaultMaxSessions
+	// DefaultMaxUnauthenticated is more than connect at the same moment, as a rule,
+	// and few for what a connection costs that leads to nothing.
+	DefaultMaxUnauthenticated = 256
 	// DefaultMaxAttaching keeps a released crowd from flooding the new MAIN's
 	// accept queue and its one login lock.
 	DefaultMaxAttaching = 16
@@ -114,13 +117,15 @@ const (
 
 // Limits of a Gateway.
 type Limits struct {
-	MaxSessions  int // held at once, in whatever state
-	MaxParked    int // of them, waiting for a MAIN
-	MaxAttaching int // of them, connecting to it at the same time
-	MaxLogins    int // of them, logging in to it at the same time
-	MaxReady     int // connections kept logged in to the next MAIN; see Prepare
-	RerunLimit   int // bytes of a transaction's requests kept to run it again
-	RerunTotal   int // bytes of all transactions' requests kept
+	MaxSessions int // held at once, in whatever state
+	MaxParked   int // of them, waiting for a MAIN
+	// MaxUnauthenticated are those that have yet to log in, and may do so; see lobby.
+	MaxUnauthenticated int
+	MaxAttaching       int // of them, connecting to it at the same time
+	MaxLogins          int // of them, logging in to it at the same time
+	MaxReady           int // connections kept logged in to the next MAIN; see Prepare
+	RerunLimit         int // bytes of a transaction's requests kept to run it again
+	RerunTotal         int // bytes of all transactions' requests kept
 }
 
 // Timeouts of a Gateway.
@@ -171,6 +176,7 @@ func (l *Limits) complete() error {
 	return errors.Join(
 		orDefault("MaxSessions", &l.MaxSessions, DefaultMaxSessions),
 		orDefault("MaxParked", &l.MaxParked, DefaultMaxParked),
+		orDefault("MaxUnauthenticated", &l.MaxUnauthenticated, DefaultMaxUnauthenticated),
 		orDefault("MaxAttaching", &l.MaxAttaching, DefaultMaxAttaching),
 		orDefault("MaxLogins", &l.MaxLogins, DefaultMaxLogins),
 		orDefault("MaxReady", &l.MaxReady, DefaultMaxReady),

@@ -97,7 +97,7 @@ var (
 func (g *Gateway) enter(ctx context.Context, s *session, within time.Duration) ending {
 	s.why = s.client.SetDeadline(time.Now().Add(within))
 	if s.why == nil && g.cfg.Door.ProxyFrom.contain(s.client.RemoteAddr()) {
-		s.from, s.why = readProxyHeader(s.client)
+		s.client.from, s.why = readProxyHeader(s.client)
 	}
 	if s.why == nil {
 		s.head, s.why = g.open(ctx, s.client)
@@ -106,6 +106,8 @@ func (g *Gateway) enter(ctx context.Context, s *session, within time.Duration) e
 	case s.why == nil:
 		s.why = s.client.SetDeadline(time.Time{})
 		return ""
+	case s.visit.ousted.Load():
+		return endOusted
 	case isTimeout(s.why):
 		return endSlow
 	case errors.Is(s.why, errUnknownProtocol):

@@ -33,6 +33,7 @@ func (d *Door) addFlags(f *flag.FlagSet) {
 func (l *Limits) addFlags(f *flag.FlagSet) {
 	f.IntVar(&l.MaxSessions, "gateway-max-sessions", DefaultMaxSessions, "client connections held at once")
 	f.IntVar(&l.MaxParked, "gateway-max-parked", DefaultMaxParked, "of them, waiting for a MAIN")
+	f.IntVar(&l.MaxUnauthenticated, "gateway-max-unauthenticated", DefaultMaxUnauthenticated, "of them, that have not sent their login; more are accepted as these go on, or are silent for a second")
 	f.IntVar(&l.MaxAttaching, "gateway-max-attaching", DefaultMaxAttaching, "of them, connecting to MAIN at the same time")
 	f.IntVar(&l.MaxLogins, "gateway-max-logins", DefaultMaxLogins, "of them, logging in to MAIN at the same time")
 	f.IntVar(&l.MaxReady, "gateway-max-ready", DefaultMaxReady, "connections kept logged in to the partner, for clients to move to")
@@ -90,6 +91,7 @@ func (c Config) Validate() error {
 		positive bool
 	}{
 		{"gateway-max-sessions", c.MaxSessions > 0}, {"gateway-max-parked", c.MaxParked > 0},
+		{"gateway-max-unauthenticated", c.MaxUnauthenticated > 0},
 		{"gateway-max-attaching", c.MaxAttaching > 0}, {"gateway-max-logins", c.MaxLogins > 0},
 		{"gateway-max-ready", c.MaxReady > 0}, {"gateway-rerun-limit", c.RerunLimit > 0}, {"gateway-rerun-total", c.RerunTotal > 0},
 		{"gateway-handshake-timeout", c.HandshakeTimeout > 0}, {"gateway-login-timeout", c.LoginTimeout > 0}, {"gateway-finish-timeout", c.FinishTimeout > 0},

@@ -73,7 +73,7 @@ func newPort(cfg Config, is port, ring *keyring) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for clients: %w", err)
 	}
-	listener, sessions := l.(*net.TCPListener), &registry{}
+	listener, sessions := l.(*net.TCPListener), &registry{lobby: newLobby(cfg.MaxUnauthenticated)}
 	outlook := &outlook{staleAfter: cfg.StaleAfter, grace: cfg.IsolationGrace}
 	m, err := newMetrics(cfg.Registerer, is, sessions, outlook)
 	if err != nil {
@@ -221,6 +221,7 @@ func (g *Gateway) acceptAll(ctx context.Context) error {
 		_ = g.listener.Close()
 	})
 	for pause := time.Duration(0); ; {
+		g.sessions.lobby.awaitRoom(ctx)
 		client, err := g.accept()
 		switch {
 		case err == nil:
@@ -255,12 +256,13 @@ func (g *Gateway) receive(ctx context.Context, client *net.TCPConn) {
 	}
 	_ = client.SetKeepAliveConfig(clientKeepAlive) // fails on a closed connection only
 	s := g.sessions.add(newSocket(client))
+	g.sessions.lobby.enter(s)
 	g.sessions.running.Go(func() {
 		defer g.sessions.remove(s)
 		defer func() { _ = s.client.Close() }()
 		how := lead(ctx, s)
 		g.metrics.end(how)
-		g.log.Debug("session ended", "session", s.id, "client", s.from, "how", how, "err", s.why,
+		g.log.Debug("session ended", "session", s.id, "client", s.client.RemoteAddr(), "how", how, "err", s.why,
 			"took_ms", time.Since(s.since).Milliseconds(), "to_main_bytes", s.toMain.Load(), "to_client_bytes", s.toClient.Load())
 	})
 }

@@ -81,6 +81,8 @@ func (t *talk) forgetLogin() {
 // loginMessage waits for the next message of a login, which stays in the buffer.
 func (t *talk) loginMessage(ctx context.Context) ([]byte, bolt.Tag, ending) {
 	expires := time.Now().Add(t.g.cfg.LoginTimeout)
+	t.g.sessions.lobby.enter(t.s)
+	defer t.g.sessions.lobby.leave(t.s)
 	defer t.resetDeadlines()
 	for {
 		size, tag := bolt.Scan(t.in.unread())
@@ -104,6 +106,8 @@ func (t *talk) loginMessage(ctx context.Context) ([]byte, bolt.Tag, ending) {
 		}
 		switch {
 		case t.s.why == nil:
+		case t.s.visit.ousted.Load():
+			return nil, 0, endOusted
 		case !isTimeout(t.s.why):
 			return nil, 0, endLeft
 		case time.Now().After(expires): // and not only woken

@@ -34,10 +34,11 @@ const (
 	endDraining    ending = "draining"          // the gateway is stopping
 	endSlow        ending = "handshake_timeout" // no first bytes in time
 	endUnknown     ending = "unknown_protocol"
-	endProxyHeader ending = "proxy_header"  // malformed
-	endHandshake   ending = "tls_handshake" // failed
-	endPlain       ending = "plain"         // no TLS, where that is required
-	endSpurned     ending = "spurned"       // MAIN hangs up on its login
+	endProxyHeader ending = "proxy_header"    // malformed
+	endHandshake   ending = "tls_handshake"   // failed
+	endPlain       ending = "plain"           // no TLS, where that is required
+	endOusted      ending = "unauthenticated" // not logged in, where there was no room for others
+	endSpurned     ending = "spurned"         // MAIN hangs up on its login
 )
 
 // unparked is how a session's parking ended.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,12 +36,13 @@ func (s sessionState) String() string {
 type session struct {
 	id     uint64
 	client *socket
-	from   net.Addr // the client's; of a balancer's connection, whose it forwards
 	since  time.Time
 	state  sessionState
 	head   []byte // read from the client, and not relayed yet
 	why    error  // what its connections failed with, if they did
 	bond   atomic.Pointer[bond]
+
+	visit visit
 
 	talk   atomic.Pointer[talk]       // nil if it speaks no Bolt: it cannot be woken, and is cut
 	login  atomic.Pointer[credential] // nil while it has none
@@ -147,6 +147,7 @@ func (b *bond) cut(why error) {
 
 // registry holds the sessions there are.
 type registry struct {
+	lobby   *lobby
 	running sync.WaitGroup
 	all     sync.Map // of *session; ranging over it blocks nobody
 	states  [sessionStates]atomic.Int64
@@ -155,7 +156,7 @@ type registry struct {
 }
 
 func (r *registry) add(client *socket) *session {
-	s := &session{id: r.lastID.Add(1), client: client, from: client.RemoteAddr(), since: time.Now()}
+	s := &session{id: r.lastID.Add(1), client: client, since: time.Now()}
 	r.number.Add(1)
 	r.states[s.state].Add(1)
 	r.all.Store(s, nil)
@@ -163,6 +164,7 @@ func (r *registry) add(client *socket) *session {
 }
 
 func (r *registry) remove(s *session) {
+	r.lobby.leave(s)
 	r.all.Delete(s)
 	r.states[s.state].Add(-1)
 	r.number.Add(-1)

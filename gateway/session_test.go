@@ -196,7 +196,7 @@ func TestTooManyAreRefused(t *testing.T) {
 }
 
 func TestAFloodIsResetOnceTheRefusalsAreTooMany(t *testing.T) {
-	g, count := startCounted(t, func(c *Config) { c.MaxSessions = 1 })
+	g, count := startCounted(t, func(c *Config) { c.MaxSessions, c.MaxUnauthenticated = 1, 2*maxTurnedAway })
 	for range 1 + maxTurnedAway {
 		dialGateway(t, g)
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,6 +17,7 @@ type socket struct {
 
 	tcp     *net.TCPConn
 	ground  *ground     // of TLS; nil where there is none
+	from    net.Addr    // whose connection its peer forwards; nil if its own
 	severed atomic.Bool // its peer shall see a reset
 }
 
@@ -40,6 +42,9 @@ func (c *socket) readNow(fd uintptr, b []byte) (int, error) {
 	defer func() { c.ground.fd = none }()
 	return c.Read(b)
 }
+
+// RemoteAddr is the client's, also behind a balancer that tells of it.
+func (c *socket) RemoteAddr() net.Addr { return cmp.Or(c.from, c.tcp.RemoteAddr()) }
 
 // CloseWrite tells the peer that nothing more will come.
 func (c *socket) CloseWrite() error { return c.Conn.(interface{ CloseWrite() error }).CloseWrite() }
