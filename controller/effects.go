@@ -76,6 +76,7 @@ func (r roles) Promote(ctx context.Context, addr string) error {
 	if err := r.authority(); err != nil {
 		return err
 	}
+	defer r.outdateAt(addr)
 	return r.c.deps.Roles.Promote(ctx, addr)
 }
 
@@ -83,6 +84,7 @@ func (r roles) Demote(ctx context.Context, addr string) error {
 	if err := r.authority(); err != nil {
 		return err
 	}
+	defer r.outdateAt(addr)
 	return r.c.deps.Roles.Demote(ctx, addr)
 }
 
@@ -163,7 +165,16 @@ func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) er
 
 // outdate has no list of main's count that was asked for before now.
 func (e effects) outdate(main memgraph.Pod) {
-	e.note(main, func(i *memgraph.Instance) { i.ReplicasAsked, i.ReplicasAt = time.Now(), time.Time{} })
+	e.note(main, func(i *memgraph.Instance) { i.Outdate(time.Now()) })
+}
+
+// outdateAt is outdate for the pod at addr.
+func (e effects) outdateAt(addr string) {
+	for _, p := range e.c.pods() {
+		if p.Addr() == addr {
+			e.outdate(p)
+		}
+	}
 }
 
 // Evict deletes pod, if it is still the same, for another to come in its place.

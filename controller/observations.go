@@ -93,6 +93,7 @@ func (o *observations) met(uid string, asked time.Time, id memgraph.Identity, er
 		}
 		i.Identity = id
 		i.StorageAt = time.Time{} // a change of role may have changed whose data it is
+		i.Outdate(asked)
 	}
 	if changed {
 		i.Since = asked

@@ -274,6 +274,10 @@ func (i *Instance) List(replicas []Replica, asked, told time.Time) {
 	i.Replicas, i.ReplicasAsked, i.ReplicasAt = replicas, asked, told
 }
 
+// Outdate has no list count any more that was asked for before at: what it tells of
+// has been changed, or its MAIN has been a replica since.
+func (i *Instance) Outdate(at time.Time) { i.ReplicasAsked, i.ReplicasAt = at, time.Time{} }
+
 // NoteEvicted keeps that the pod behind the MAIN's replica of that name was deleted.
 func (i *Instance) NoteEvicted(name, uid string) {
 	i.Replicas = slices.Clone(i.Replicas)

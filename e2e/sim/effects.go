@@ -92,6 +92,7 @@ func (r roles) Promote(ctx context.Context, addr string) error {
 	if err := r.authority("promote"); err != nil {
 		return err
 	}
+	defer r.outdateAt(addr)
 	return r.t.c.promote(ctx, addr, deadline)
 }
 
@@ -100,6 +101,7 @@ func (r roles) Demote(ctx context.Context, addr string) error {
 	if err := r.authority("demote"); err != nil {
 		return err
 	}
+	defer r.outdateAt(addr)
 	return r.t.c.demote(ctx, addr, deadline)
 }
 
@@ -182,6 +184,14 @@ func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
 	return nil
 }
 
+func (e effects) outdateAt(addr string) {
+	for _, p := range e.t.c.pods {
+		if p != nil && p.Addr() == addr {
+			e.outdate(*p)
+		}
+	}
+}
+
 func (e effects) Retire(ctx context.Context, main memgraph.Pod, r memgraph.Replica) error {
 	if !e.t.c.snapshot(e.t.c.record).Droppable(r) {
 		return memgraph.ErrUnsafe
@@ -232,9 +242,7 @@ func (e effects) quiet(main memgraph.Pod, replica string, deadline time.Duration
 
 // outdate has no list of main's count that was asked for before now.
 func (e effects) outdate(main memgraph.Pod) {
-	e.note(main, func(i *memgraph.Instance) {
-		i.ReplicasAsked, i.ReplicasAt = e.t.c.w.clock(), time.Time{}
-	})
+	e.note(main, func(i *memgraph.Instance) { i.Outdate(e.t.c.w.clock()) })
 }
 
 func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error {

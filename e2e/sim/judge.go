@@ -16,6 +16,7 @@ type judge struct {
 	trace     []string
 
 	generation int64            // the highest recorded
+	begun      time.Duration    // when a change of MAIN was recorded last
 	mains      map[int64]string // the process recorded as MAIN of each generation
 	served     incarnation      // to which a gateway opened, in the highest generation
 	servedAt   time.Duration
@@ -82,6 +83,9 @@ func (w *world) recorded(c *contender, t memgraph.Topology) {
 		w.convict("G4: generation %d has two MAINs, %s and %s", t.Generation, is, t.Main.RunID)
 	}
 	j.mains[t.Generation] = t.Main.RunID
+	if t.Phase.ChangesMain() && !w.api.record.Phase.ChangesMain() {
+		j.begun = w.now
+	}
 	w.held(t)
 	if w.api.record.Phase == memgraph.FailingOver || w.api.record.Phase == memgraph.Switching {
 		w.finished(t)
@@ -93,6 +97,9 @@ func (w *world) finished(t memgraph.Topology) {
 	p := w.hosts[t.Main.Index].proc()
 	if t.Phase != memgraph.Stable || p == nil || p.runID != t.Main.RunID || !p.is(memgraph.RoleMain) {
 		return
+	}
+	if pending := w.api.record.Pending; pending.From.RunID == p.runID && p.roleChanged < w.judge.begun {
+		return // nobody was promoted: it was called off
 	}
 	if p.bornMain {
 		w.forgive(GapEpoch)
@@ -151,7 +158,7 @@ func (w *world) opens(g *gate) {
 		w.judge.served, w.judge.servedAt = *g.main, w.now
 	}
 	write := w.ledger.acked.lacking(&p.vol.data, &w.ledger.excused)
-	if write == none || g.main.generation < w.judge.served.generation {
+	if write == none || g.main.generation < w.judge.generation {
 		return
 	}
 	if w.menace.recordLost {

@@ -284,6 +284,7 @@ func (c *contender) met(uid string, asked time.Time, id memgraph.Identity, err e
 			i = memgraph.Instance{}
 		}
 		i.Identity, i.StorageAt = id, time.Time{}
+		i.Outdate(asked)
 	}
 	if changed {
 		i.Since = asked
