@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(stderr), versionCommand())
+	root.AddCommand(runCommand(stderr), prepareCommand(stderr), versionCommand())
 	root.AddCommand(operatorCommands()...)
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -96,7 +96,7 @@ func versionCommand() *cobra.Command {
 // operatorCommands are those by which people watch and steer a cluster. They act
 // on its record, and work with the rights of the controller or of a user.
 func operatorCommands() []*cobra.Command {
-	var to, reason, output string
+	var to, pod, reason, output string
 	var lossy bool
 	o := &operator{}
 	switchover := o.command("switchover", "Hand MAIN over to its partner, which is in sync", func(ctx context.Context, op *controller.Operator) error {
@@ -107,6 +107,9 @@ func operatorCommands() []*cobra.Command {
 			return errors.New("--to, --accept-data-loss: give both; what the pod does not hold is lost")
 		}
 		return op.Order(ctx, memgraph.OrderFailover, to)
+	})
+	reseed := o.command("reseed", "Have a replica start empty, its data moved aside", func(ctx context.Context, op *controller.Operator) error {
+		return op.Order(ctx, memgraph.OrderReseed, pod)
 	})
 	pause := o.command("pause", "Keep MAIN and its partner as they are, whatever happens", func(ctx context.Context, op *controller.Operator) error {
 		return op.Order(ctx, memgraph.OrderPause, reason)
@@ -129,7 +132,14 @@ func operatorCommands() []*cobra.Command {
 	failover.Flags().BoolVar(&lossy, "accept-data-loss", false, "say that acknowledged writes may be lost")
 	pause.Flags().StringVar(&reason, "reason", "", "why, for those who wonder")
 	history.Flags().StringVarP(&output, "output", "o", "table", "table or json")
-	return []*cobra.Command{switchover, failover, pause, resume, history, status}
+	reseed.Use, reseed.Args = "reseed POD", func(cmd *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+			return err
+		}
+		pod = args[0]
+		return nil
+	}
+	return []*cobra.Command{switchover, failover, reseed, pause, resume, history, status}
 }
 
 // operator are the flags that operatorCommands have in common.
@@ -158,6 +168,39 @@ func (o *operator) command(use, short string, do func(context.Context, *controll
 		defer cancel()
 		return do(ctx, controller.NewOperator(kube, namespace, o.statefulSet, cmd.OutOrStdout()))
 	}
+	return cmd
+}
+
+// prepareCommand is the init container's of a Memgraph pod. Whatever keeps it from
+// asking for the record keeps it from touching the data.
+func prepareCommand(stderr io.Writer) *cobra.Command {
+	p, kubeconfig := controller.DefaultPreparation, ""
+	cmd := &cobra.Command{
+		Use:   "prepare",
+		Short: "Move a pod's data directory aside, if the record says that it is of no use",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := p.Validate(); err != nil {
+				return err
+			}
+			log := slog.New(slog.NewJSONHandler(stderr, nil))
+			restConfig, namespace, err := cluster(kubeconfig, p.Namespace)
+			if err != nil {
+				log.Warn("api server is not known, the data stays", "err", err)
+				return nil
+			}
+			kube, _, err := clientsets(restConfig)
+			if err != nil {
+				return err
+			}
+			p.Namespace = namespace
+			return p.Run(cmd.Context(), kube, log)
+		},
+	}
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	p.AddFlags(flags)
+	cmd.Flags().AddGoFlagSet(flags)
+	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "path of a kubeconfig; see run for what is used without it")
 	return cmd
 }
 

@@ -32,11 +32,12 @@ const module = "memgraph-controller"
 // which a restarted instance is told from the one it replaced.
 var imports = map[string]struct{ ours, others []string }{
 	".":                     {ours: []string{"controller", "gateway", "memgraph", "memgraph/bolt"}, others: []string{"k8s.io/...", "github.com/spf13/...", "github.com/prometheus/client_golang/...", "golang.org/x/sync/..."}},
-	"controller":            {ours: []string{"failover", "reconcile", "memgraph"}, others: []string{"k8s.io/...", "github.com/prometheus/client_golang/..."}},
+	"controller":            {ours: []string{"failover", "reconcile", "memgraph", "memgraph/datadir"}, others: []string{"k8s.io/...", "github.com/prometheus/client_golang/..."}},
 	"failover":              {ours: []string{"memgraph"}},
 	"reconcile":             {ours: []string{"memgraph"}, others: []string{"github.com/sony/gobreaker/v2"}},
 	"memgraph":              {ours: []string{"memgraph/bolt"}, others: []string{"github.com/neo4j/neo4j-go-driver/..."}},
 	"memgraph/bolt":         {},
+	"memgraph/datadir":      {},
 	"memgraph/memgraphtest": {ours: []string{"memgraph/bolt", "memgraph/memgraphtest/..."}},
 	"gateway":               {ours: []string{"memgraph/bolt"}, others: []string{"github.com/prometheus/client_golang/..."}},
 }

@@ -74,6 +74,8 @@ var Defaults = Config{
 	Policy: memgraph.Policy{
 		SyncChoice: memgraph.ChooseByVersion, PartnerLoss: memgraph.LossDegrades,
 		MaxFailovers: 5, FailoverWindow: 10 * time.Minute,
+		// Community never mends such a replica, and its data is kept.
+		Reseed: memgraph.ReseedAuto,
 	},
 }
 
@@ -135,6 +137,9 @@ func (v *violations) policy(p memgraph.Policy) {
 	}
 	if p.PartnerLoss != memgraph.LossDegrades && p.PartnerLoss != memgraph.LossWaits {
 		v.wrong("on-partner-loss", "unknown value %q; use %s or %s", p.PartnerLoss, memgraph.LossDegrades, memgraph.LossWaits)
+	}
+	if p.Reseed != memgraph.ReseedAuto && p.Reseed != memgraph.ReseedManual {
+		v.wrong("reseed", "unknown value %q; use %s or %s", p.Reseed, memgraph.ReseedAuto, memgraph.ReseedManual)
 	}
 	// They are counted in the history, which holds no more.
 	if p.MaxFailovers < 0 || p.MaxFailovers > memgraph.MaxHistory {

@@ -17,6 +17,7 @@ func TestAWrongConfigNamesTheFlag(t *testing.T) {
 		"statefulset":          func(c *Config) { c.StatefulSet = "" },
 		"identity":             func(c *Config) { c.Identity = "" },
 		"register-by":          func(c *Config) { c.RegisterBy = "magic" },
+		"reseed":               func(c *Config) { c.Policy.Reseed = "sometimes" },
 		"lease-duration":       func(c *Config) { c.LeaseDuration = c.RenewDeadline },
 		"lease-renew-deadline": func(c *Config) { c.RenewDeadline = c.RetryPeriod },
 		"lease-retry-period":   func(c *Config) { c.RetryPeriod = 0 },

@@ -32,6 +32,8 @@ type lab struct {
 	fleet *fleet
 	// registerBy is ByIP unless set.
 	registerBy RegisterBy
+	// change is made to what a controller is configured with, if set.
+	change func(*Config)
 }
 
 func inLab(t *testing.T, test func(l *lab)) {
@@ -56,6 +58,9 @@ func (l *lab) start(identity string) (c *Controller, stop func()) {
 func (l *lab) startLeader(identity string) (c *Controller, resign, stop func()) {
 	c = newController(l.t, identity, l.cs, l.fleet)
 	c.cfg.RegisterBy = cmp.Or(l.registerBy, ByIP)
+	if l.change != nil {
+		l.change(&c.cfg)
+	}
 	run := func(f func(context.Context)) (end func()) {
 		ctx, cancel := context.WithCancel(l.t.Context())
 		var wg sync.WaitGroup
@@ -141,10 +146,13 @@ func (l *lab) lose(index int) {
 }
 
 // comeBack recreates a lost pod, whose Memgraph restarts with its data.
-func (l *lab) comeBack(index int) {
+func (l *lab) comeBack(index int) { l.comeBackAs(index, types.UID(fmt.Sprintf("uid-%db", index))) }
+
+// comeBackAs is comeBack as that incarnation.
+func (l *lab) comeBackAs(index int, uid types.UID) {
 	l.t.Helper()
 	pod := runningPod(index)
-	pod.UID += "b"
+	pod.UID = uid
 	l.fleet.with(index, func(i *instance) { i.err, i.id.RunID = nil, i.id.RunID+"b" })
 	_, err := l.cs.CoreV1().Pods(testNamespace).Create(l.t.Context(), pod, metav1.CreateOptions{})
 	require.NoError(l.t, err)

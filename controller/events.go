@@ -38,6 +38,9 @@ func (c *Controller) onPod(before, after any) {
 	if gone := e.before; gone != nil && (e.after == nil || gone.UID != e.after.UID || gone.Container != e.after.Container) {
 		c.ended(*gone, e.after)
 	}
+	if e.after != nil {
+		c.seen.saw(*e.after)
+	}
 	term := c.term.Load()
 	if term == nil {
 		return

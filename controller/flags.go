@@ -22,6 +22,7 @@ func (c *Config) AddFlags(f *flag.FlagSet) {
 
 	f.StringVar((*string)(&c.Policy.SyncChoice), "sync-mode", string(c.Policy.SyncChoice), "how the partner is registered from now on: auto (strict_sync from Memgraph 3.8 on), strict_sync or sync")
 	f.StringVar((*string)(&c.Policy.PartnerLoss), "on-partner-loss", string(c.Policy.PartnerLoss), "what becomes of writes: degrade (they go on unprotected) or wait (they fail until the partner is back)")
+	f.StringVar((*string)(&c.Policy.Reseed), "reseed", string(c.Policy.Reseed), "who has a replica start empty that cannot follow MAIN with its data: auto or manual")
 	f.IntVar(&c.Policy.MaxFailovers, "max-failovers", c.Policy.MaxFailovers, "failovers within the window after which an operator has to acknowledge them; 0 is any number")
 	f.DurationVar(&c.Policy.FailoverWindow, "failover-window", c.Policy.FailoverWindow, "time in which failovers are counted")
 }

@@ -124,6 +124,9 @@ func (n *news) executed(p failover.Plan, r failover.Report, err error) {
 	t := r.Record
 	log := n.c.deps.Log.With("cluster", n.c.cfg.StatefulSet, "kind", p.Kind, "reason", p.Reason, "generation", t.Generation)
 	switch {
+	case p.Kind == failover.BeginReseed, p.Kind == failover.EndReseed:
+		n.reseeding(p)
+		return
 	case p.Kind == failover.Reply:
 		log.Info("order answered")
 		n.event(corev1.EventTypeNormal, "OrderAnswered", string(p.Kind), p.Reason)
@@ -142,6 +145,18 @@ func (n *news) executed(p failover.Plan, r failover.Report, err error) {
 	}
 	log.Info("main changed", "from", r.From(), "to", t.Main.Pod, slog.Group("stages", stages...))
 	n.event(corev1.EventTypeNormal, "MainChanged", string(p.Kind), "MAIN is "+t.Main.Pod+": "+p.Reason)
+}
+
+// reseeding reports an order to a pod to start empty, or the end of one.
+func (n *news) reseeding(p failover.Plan) {
+	log := n.c.deps.Log.With("cluster", n.c.cfg.StatefulSet, "reason", p.Reason)
+	if p.Kind == failover.EndReseed {
+		log.Info("reseed ended")
+		n.event(corev1.EventTypeNormal, "ReseedEnded", string(p.Kind), p.Reason)
+		return
+	}
+	log.Warn("reseed ordered", "pod", p.Record.Reseed.Pod, "uid", p.Record.Reseed.UID)
+	n.event(corev1.EventTypeWarning, "ReseedOrdered", string(p.Kind), p.Record.Reseed.Pod+" is to start empty: "+p.Reason)
 }
 
 // reconciled counts steps and logs those that changed something. Failures are

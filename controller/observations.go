@@ -18,10 +18,11 @@ type observations struct {
 	mu    sync.Mutex
 	byUID map[string]memgraph.Instance
 	gone  map[string]time.Time // when pods were lately found to be gone
+	calm  map[string]int       // how often pods had restarted when last ready, or first seen
 }
 
 func newObservations() *observations {
-	return &observations{began: time.Now(), byUID: map[string]memgraph.Instance{}, gone: map[string]time.Time{}}
+	return &observations{began: time.Now(), byUID: map[string]memgraph.Instance{}, gone: map[string]time.Time{}, calm: map[string]int{}}
 }
 
 func (o *observations) of(uid string) memgraph.Instance {
@@ -35,8 +36,30 @@ func (o *observations) forget(uid string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.byUID, uid)
+	delete(o.calm, uid)
 	maps.DeleteFunc(o.gone, func(_ string, at time.Time) bool { return time.Since(at) > leftoverAge })
 	o.gone[uid] = time.Now()
+}
+
+// saw takes note of how often a pod has restarted.
+func (o *observations) saw(p memgraph.Pod) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, seen := o.calm[p.UID]; !seen || p.Ready {
+		o.calm[p.UID] = p.Restarts
+	}
+}
+
+// crashes is how often p has restarted without being ready in between, as far as
+// that was seen.
+func (o *observations) crashes(p memgraph.Pod) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	calm, seen := o.calm[p.UID]
+	if !seen || p.Ready {
+		return 0
+	}
+	return p.Restarts - calm
 }
 
 // leftover reports whether processes of a pod that is gone may still run. One that

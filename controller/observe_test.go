@@ -46,6 +46,30 @@ func TestWhatAProcessSaidDiesWithIt(t *testing.T) {
 	assert.Zero(t, o.of("u"))
 }
 
+func TestCrashesAreCountedSinceAPodWasReady(t *testing.T) {
+	o := newObservations()
+	pod := func(restarts int, ready bool) memgraph.Pod {
+		return memgraph.Pod{UID: "u", Restarts: restarts, Ready: ready}
+	}
+	assert.Zero(t, o.crashes(pod(7, false)), "nobody has seen it before")
+	for _, step := range []struct {
+		seen memgraph.Pod
+		want int
+	}{
+		{pod(7, false), 0}, // how long it took to come to seven is not known
+		{pod(8, false), 1},
+		{pod(9, false), 2},
+		{pod(9, true), 0},
+		{pod(9, false), 0},
+		{pod(10, false), 1},
+	} {
+		o.saw(step.seen)
+		assert.Equal(t, step.want, o.crashes(step.seen), "%+v", step.seen)
+	}
+	o.forget("u")
+	assert.Zero(t, o.crashes(pod(12, false)))
+}
+
 func TestReachTellsAProcessThatIsGoneFromOneThatIsSilent(t *testing.T) {
 	for err, want := range map[error]memgraph.Reach{
 		nil:                         memgraph.Answered,

@@ -31,6 +31,7 @@ func (c *Controller) pod(p *corev1.Pod) (pod memgraph.Pod, ok bool) {
 		if status.Name == p.Spec.Containers[0].Name {
 			pod.Container = status.ContainerID
 			pod.Running = status.State.Running != nil
+			pod.Restarts = int(status.RestartCount)
 		}
 	}
 	return pod, true

@@ -10,8 +10,8 @@ import (
 	"memgraph-controller/memgraph"
 )
 
-// Keys of the record. All values are strings; those of pending, history, answers
-// and paused are JSON, acknowledged is a time. A database is absent where
+// Keys of the record. All values are strings; those of pending, history, answers,
+// paused and reseed are JSON, acknowledged is a time. A database is absent where
 // Memgraph's version does not tell of it. What operators ask for stands in the
 // annotations instead, which they may write without touching a decision.
 const (
@@ -29,6 +29,7 @@ const (
 	keyPartnerDB    = "partnerDatabase"
 	keyInSync       = "inSync"
 	keyPending      = "pending"
+	keyReseed       = "reseed"
 	keyHistory      = "history"
 	keyAnswers      = "answers"
 	keyPaused       = "paused"
@@ -77,6 +78,7 @@ func encodeRecord(t memgraph.Topology) (map[string]*string, error) {
 		encodeJSON(data, keyAnswers, t.Answers),
 		encodeJSON(data, keyPending, t.Pending),
 		encodeJSON(data, keyPaused, t.Paused),
+		encodeJSON(data, keyReseed, t.Reseed),
 	)
 }
 
@@ -110,6 +112,7 @@ func decodeRecord(cluster string, data map[string]string) (memgraph.Topology, er
 	}
 	d.json(keyPending, &t.Pending)
 	d.json(keyPaused, &t.Paused)
+	d.json(keyReseed, &t.Reseed)
 	d.json(keyAnswers, &t.Answers)
 	d.json(keyHistory, &t.History)
 	if d.err == nil {

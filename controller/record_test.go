@@ -59,7 +59,7 @@ func spokenTo() memgraph.Topology {
 func TestARecordSurvivesARoundTrip(t *testing.T) {
 	old := topology() // of a version that does not tell of databases
 	old.Main.Database, old.Partner.Database = "", ""
-	for _, want := range []memgraph.Topology{topology(), changing(), spokenTo(), old} {
+	for _, want := range []memgraph.Topology{topology(), changing(), spokenTo(), condemned("mg-2"), old} {
 		got, err := decodeRecord(testSet, data(t, want))
 		require.NoError(t, err)
 		assert.Equal(t, want, got)
@@ -85,6 +85,7 @@ func TestADamagedRecordNamesTheKeyAndKeepsTheGeneration(t *testing.T) {
 		"a partner that is no number":      {keyPartnerIndex, "x", 8},
 		"in sync, maybe":                   {keyInSync, "maybe", 8},
 		"a history that is no JSON":        {keyHistory, "[", 8},
+		"an order that is no JSON":         {keyReseed, "[", 8},
 		"a pending change in a stable one": {keyPending, "{}", 8},
 		"answers that are no JSON":         {keyAnswers, "{", 8},
 		"acknowledged at no time":          {keyAcknowledged, "once", 8},

@@ -17,6 +17,7 @@ func (c *Controller) snapshot(t memgraph.Topology) memgraph.Snapshot {
 	}
 	for i, p := range s.Pods {
 		s.Pods[i].Instance = c.seen.of(p.UID)
+		s.Pods[i].Crashes = c.seen.crashes(p)
 	}
 	return s
 }

@@ -33,6 +33,7 @@ type StatusRecord struct {
 	Paused     *memgraph.Pause   `json:"paused,omitempty"`
 	Order      *memgraph.Order   `json:"order,omitempty"`
 	Answers    []memgraph.Answer `json:"answers,omitempty"`
+	Reseed     *memgraph.Reseed  `json:"reseed,omitempty"`
 	History    []memgraph.Change `json:"history,omitempty"`
 }
 
@@ -67,7 +68,8 @@ func (c *Controller) Status() Status {
 		Cluster: c.cfg.StatefulSet, Identity: c.cfg.Identity, Synced: c.Synced(),
 		Record: StatusRecord{
 			Main: t.Main.Pod, Generation: t.Generation, Phase: t.Phase,
-			Partner: t.Partner.Pod, InSync: t.InSync, Paused: t.Paused, Order: t.Order, Answers: t.Answers, History: t.History,
+			Partner: t.Partner.Pod, InSync: t.InSync, Reseed: t.Reseed,
+			Paused: t.Paused, Order: t.Order, Answers: t.Answers, History: t.History,
 		},
 	}
 	if !s.Synced {

@@ -185,8 +185,8 @@ func (t *term) syncPod(ctx context.Context, name string) error {
 	observed := t.observe(ctx, pod)
 	record := t.c.record.latest()
 	s := t.c.snapshot(record)
-	if plan := failover.Decide(s); !plan.Idle() {
-		t.urgent.add(clusterKey, s.Now)
+	if plan := failover.Decide(s); !plan.Idle() && t.urgent.queue.NumRequeues(clusterKey) == 0 {
+		t.urgent.add(clusterKey, s.Now) // else it is about to be tried again
 	}
 	steps := reconcile.Diff(s)
 	if pod.UID == record.Main.UID {

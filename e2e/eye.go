@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"memgraph-controller/controller"
+	"memgraph-controller/memgraph"
 )
 
 // Sight is a state of the record, and when the lab's own watch received it.
@@ -25,6 +27,8 @@ type Sight struct {
 	MainRunID  string
 	Phase      string
 	InSync     bool
+	// Reseed is the pod that is to start empty, "" if none is.
+	Reseed string
 }
 
 // Main is the name of the pod that the record calls MAIN.
@@ -87,6 +91,10 @@ func (e *Eye) seeRecord(obj any, at time.Time) {
 	}
 	data := record.Data
 	s := Sight{At: at, MainRunID: data["mainRunID"], Phase: data["phase"], InSync: data["inSync"] == "true"}
+	var order memgraph.Reseed
+	if json.Unmarshal([]byte(data["reseed"]), &order) == nil {
+		s.Reseed = order.Pod
+	}
 	s.Generation, _ = strconv.ParseInt(data["generation"], 10, 64) // 0 is below every generation
 	s.MainIndex, _ = strconv.Atoi(data["mainIndex"])
 	e.mu.Lock()
@@ -140,6 +148,18 @@ func (e *Eye) Since(t time.Time) []Sight {
 	defer e.mu.Unlock()
 	after, _ := slices.BinarySearchFunc(e.sights, t, func(s Sight, t time.Time) int { return s.At.Compare(t) })
 	return slices.Clone(e.sights[max(after-1, 0):])
+}
+
+// Reseeds are the pods that were told to start empty after t, once for each order.
+func (e *Eye) Reseeds(t time.Time) (pods []string) {
+	before := ""
+	for _, s := range e.Since(t) {
+		if s.Reseed != before && s.Reseed != "" && s.At.After(t) {
+			pods = append(pods, s.Reseed)
+		}
+		before = s.Reseed
+	}
+	return pods
 }
 
 // First waits for the first sight that is as wanted; what says so in words.

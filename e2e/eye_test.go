@@ -43,6 +43,23 @@ func TestEyeKeepsEveryStateOfTheRecord(t *testing.T) {
 	assert.Equal(t, all[1], decision, "the first of its generation")
 }
 
+func TestEyeCountsOrdersToStartEmpty(t *testing.T) {
+	e, name := newEye(), controller.RecordName(statefulSet)
+	see := func(second int, reseed string) {
+		r := record(name, "1", "true")
+		if reseed != "" {
+			r.Data["reseed"] = `{"pod":"` + reseed + `"}`
+		}
+		e.seeRecord(r, at(second))
+	}
+	for second, reseed := range []string{"", "memgraph-1", "memgraph-1", "", "memgraph-1", "memgraph-2", ""} {
+		see(second, reseed)
+	}
+	assert.Equal(t, []string{"memgraph-1", "memgraph-1", "memgraph-2"}, e.Reseeds(at(0)))
+	assert.Equal(t, []string{"memgraph-1", "memgraph-2"}, e.Reseeds(at(2)))
+	assert.Empty(t, e.Reseeds(at(6)))
+}
+
 func TestEyeSeesADeletionWhenItBegins(t *testing.T) {
 	pod := func(uid string, deleted *metav1.Time) *corev1.Pod {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "memgraph-0", UID: types.UID(uid), DeletionTimestamp: deleted}}

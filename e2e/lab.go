@@ -62,6 +62,9 @@ var images = []cluster.Image{
 		return []string{"--listen-host=" + c.IP, "--control-socket=" + c.ControlSocket()}
 	}},
 	{Name: "memgraph-controller", Path: "module:memgraph-controller", Args: func(c cluster.Container) []string {
+		if c.Args[0] != "run" {
+			return nil
+		}
 		return []string{
 			"--gateway-listen=" + c.IP + ":7687", "--gateway-read-listen=" + c.IP + ":7688", "--http-listen=" + c.IP + ":8080",
 			"--max-failovers=0",
@@ -152,41 +155,10 @@ func (l *Lab) until(ctx context.Context, what string, is func([]Status) error) e
 	}
 }
 
-// Whole waits until the cluster is as it should be: a MAIN, a partner in sync,
-// every other pod an async replica in step, and both gateways serving. A pod
-// that has diverged gets an empty volume, as an operator would give it; emptied
-// names it, once for each time.
-func (l *Lab) Whole(ctx context.Context) (emptied []string, err error) {
-	for {
-		stray := ""
-		err := l.until(ctx, "a whole cluster", func(s []Status) error {
-			if stray = diverged(s); stray != "" {
-				return nil
-			}
-			return incomplete(s)
-		})
-		if stray == "" || err != nil {
-			return emptied, err
-		}
-		if err := l.empty(ctx, stray); err != nil {
-			return emptied, err
-		}
-		emptied = append(emptied, stray)
-	}
-}
-
-// empty gives pod an empty volume, and waits until the leader has met the
-// process that starts on it.
-func (l *Lab) empty(ctx context.Context, pod string) error {
-	before, err := l.Leader(ctx)
-	if err != nil {
-		return err
-	}
-	if err := l.LoseVolume(ctx, pod); err != nil {
-		return err
-	}
-	return l.Replaced(ctx, before, pod)
-}
+// Whole waits until the cluster is as it should be, without a hand: a MAIN, a
+// partner in sync, every other pod an async replica in step, and both gateways
+// serving.
+func (l *Lab) Whole(ctx context.Context) error { return l.until(ctx, "a whole cluster", incomplete) }
 
 // Replaced waits until the leader has met another process in pod than was known
 // before. Only then does Whole take it for what it is now.

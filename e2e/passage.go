@@ -43,21 +43,43 @@ func Passages(ctx context.Context, writers []*Writer, runID string) ([]time.Time
 }
 
 // through is which process answers a fresh connection.
-func through(ctx context.Context, addr string) (string, error) {
+func through(ctx context.Context, addr string) (runID string, err error) {
+	err = speak(ctx, addr, func(c *bolt.Client) error {
+		result, err := c.Run("SHOW REPLICATION ROLE")
+		runID = result.RunID()
+		return err
+	})
+	return runID, err
+}
+
+// Say runs statements on the Memgraph at addr, one after the other on a connection
+// of their own, past every gateway.
+func Say(ctx context.Context, addr string, statements ...string) error {
+	return speak(ctx, addr, func(c *bolt.Client) error {
+		for _, s := range statements {
+			if _, err := c.Run(s); err != nil {
+				return fmt.Errorf("%s: %w", s, err)
+			}
+		}
+		return nil
+	})
+}
+
+// speak has do talk over a connection of its own.
+func speak(ctx context.Context, addr string, do func(*bolt.Client) error) error {
 	conn, err := (&net.Dialer{Timeout: passTimeout}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := conn.SetDeadline(time.Now().Add(passTimeout)); err != nil {
-		return "", err
+		return err
 	}
 	client, err := bolt.Open(conn, bolt.Auth{}, "e2e")
 	if err != nil {
-		return "", err
+		return err
 	}
-	result, err := client.Run("SHOW REPLICATION ROLE")
-	return result.RunID(), err
+	return do(client)
 }

@@ -26,16 +26,6 @@ func (s Status) pod(name string) controller.StatusPod {
 	return controller.StatusPod{}
 }
 
-// diverged is a pod that refuses to follow MAIN, "" if there is none.
-func diverged(controllers []Status) string {
-	for _, p := range leader(controllers).Pods {
-		if p.Diverged {
-			return p.Name
-		}
-	}
-	return ""
-}
-
 func leader(controllers []Status) Status {
 	for _, s := range controllers {
 		if s.Leading {

@@ -51,6 +51,7 @@ func Decide(s memgraph.Snapshot) Plan {
 //	            | its partner is silent too           |                       |
 //	            | wrong credentials                   |                       | Blocked
 //	            | answers main                        |                       | see partner
+//	            |                                     | nothing to do         | see reseed
 func called(s memgraph.Snapshot) Plan {
 	if s.Topology.Generation == 0 {
 		return first(s)
@@ -71,7 +72,11 @@ func called(s memgraph.Snapshot) Plan {
 	case mainDenied:
 		return Plan{Kind: Blocked, Reason: why}
 	}
-	return partner(s)
+	plan := partner(s)
+	if plan.Kind == Nothing {
+		return reseed(s, plan)
+	}
+	return plan
 }
 
 // mainCondition is what became of the recorded MAIN.

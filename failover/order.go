@@ -21,6 +21,9 @@ import (
 //	           | another pod is in sync, or that one is no pod, | Reply: refused
 //	           | silent, going, or empty beside data            |
 //	           | else                                           | ForcedFailover
+//	reseed     | MAIN not well or empty, one is under way, or   | Reply: refused
+//	           | that pod is no pod, MAIN, or in sync with it   |
+//	           | else                                           | BeginReseed
 //	any other  | any                                            | Reply: refused
 func obey(s memgraph.Snapshot) Plan {
 	switch order := *s.Topology.Order; order.Verb {
@@ -36,6 +39,8 @@ func obey(s memgraph.Snapshot) Plan {
 		return switchOver(s, order)
 	case memgraph.OrderFailover:
 		return force(s, order)
+	case memgraph.OrderReseed:
+		return reseedOrdered(s, order)
 	default:
 		return refused(s, fmt.Sprintf("there is no order %q; give one of %v, and one at a time", order.Verb, memgraph.Verbs))
 	}
@@ -218,7 +223,7 @@ func restrain(s memgraph.Snapshot, p Plan) Plan {
 
 func pausedPlan(s memgraph.Snapshot, p Plan) Plan {
 	switch {
-	case p.Kind == UnsyncPartner || p.Kind == ConfirmPartner:
+	case p.Kind == UnsyncPartner || p.Kind == ConfirmPartner || p.Kind == EndReseed:
 		return p
 	case p.Kind == LosePartner && s.Topology.InSync:
 		next := s.Topology

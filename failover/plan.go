@@ -54,6 +54,10 @@ const (
 
 	// Reply answers an operator's order, and changes no role.
 	Reply Kind = "reply"
+	// BeginReseed orders a replica to start without the data that it has.
+	BeginReseed Kind = "begin-reseed"
+	// EndReseed takes the order back: it was followed, or no longer makes sense.
+	EndReseed Kind = "end-reseed"
 )
 
 // Plan is a decision. Its zero fields mean that the step is left out.

@@ -31,12 +31,14 @@ const (
 	OrderFailover Verb = "failover"
 	// OrderPause keeps MAIN and its partner as they are.
 	OrderPause Verb = "pause"
+	// OrderReseed has a replica start empty, and its data moved aside.
+	OrderReseed Verb = "reseed"
 	// OrderResume ends a pause, and acknowledges that MAIN failed often.
 	OrderResume Verb = "resume"
 )
 
 // Verbs are all of them.
-var Verbs = []Verb{OrderSwitchover, OrderFailover, OrderPause, OrderResume}
+var Verbs = []Verb{OrderSwitchover, OrderFailover, OrderReseed, OrderPause, OrderResume}
 
 func (o Order) String() string { return strings.TrimSpace(string(o.Verb) + " " + o.Argument) }
 

@@ -11,6 +11,7 @@ type Policy struct {
 	// an operator has to acknowledge them; 0 is any number.
 	MaxFailovers   int
 	FailoverWindow time.Duration
+	Reseed         Reseeding
 }
 
 // SyncChoice is how partners are registered from now on.
@@ -31,4 +32,13 @@ type PartnerLoss string
 const (
 	LossDegrades PartnerLoss = "degrade"
 	LossWaits    PartnerLoss = "wait"
+)
+
+// Reseeding is who has a replica start empty that cannot follow MAIN with its data.
+type Reseeding string
+
+// By itself, or only on an operator's order, as with the zero value.
+const (
+	ReseedAuto   Reseeding = "auto"
+	ReseedManual Reseeding = "manual"
 )

@@ -45,7 +45,10 @@ type Pod struct {
 	Running     bool
 	Ready       bool
 	Terminating bool
-	Instance    Instance
+	// Restarts is how often the container was started anew, and Crashes how often
+	// of these since it was last ready, as far as that was seen.
+	Restarts, Crashes int
+	Instance          Instance
 }
 
 // Instance is what a pod's Memgraph last said of itself, with the times of it.

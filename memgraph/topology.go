@@ -25,6 +25,8 @@ type Topology struct {
 	// Pending is the change under way; nil if and only if Phase is Stable. Gateways
 	// hold their clients while there is one.
 	Pending *Pending
+	// Reseed is the order to a pod to start empty; nil if none stands.
+	Reseed *Reseed
 	// History holds the last changes, the newest first, at most MaxHistory.
 	History []Change
 	// Order is what an operator asks for and nobody has answered yet; nil is

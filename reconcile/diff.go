@@ -51,6 +51,7 @@ const listAge = 5 * time.Second
 // its replicas lately, and none on the partner while the record calls it in sync.
 //
 //	pod                     | its registration          | steps
+//	ordered to start empty  | any                       | evict
 //	MAIN without right      | none                      | demote, register
 //	                        | some, droppable           | demote, drop, register
 //	replica                 | none                      | register
@@ -99,6 +100,10 @@ type differ struct {
 }
 
 func (d *differ) pod(p memgraph.Pod) {
+	if order, ordered := d.s.Topology.StartsEmpty(p.Name); ordered && order.UID == p.UID && !p.Terminating {
+		d.evict(p, "it is to start empty: "+order.Reason)
+		return
+	}
 	r, registered := d.s.Registration(d.main, p)
 	if !p.Fit() || p.Instance.Reach != memgraph.Answered {
 		if registered {
@@ -136,9 +141,9 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	switch {
 	case !registered:
 		d.register(p, d.s.FirstMode(d.main, p), "it is a replica without registration")
-	case d.s.Lost(r) && r.Evicted != p.UID && p.HasAddress(r.Address) && (r.Mode.Synchronous() || d.othersFit(p)):
+	case d.s.Lost(r) && !memgraph.Foreign(d.main, p) && r.Evicted != p.UID && p.HasAddress(r.Address) && (r.Mode.Synchronous() || d.othersFit(p)):
 		// MAIN survives letting go of it only once its process has ended.
-		d.evict(p, r)
+		d.evict(p, "it obeys another MAIN than the one that lists it")
 	case r.Ghost() || p.Instance.Rejoin || !p.HasAddress(r.Address):
 		if d.s.Droppable(r) {
 			d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "its registration to " + r.Address + " does not lead to its data"})
@@ -188,9 +193,13 @@ func (d *differ) again(p memgraph.Pod) memgraph.SyncMode {
 }
 
 // evict deletes one pod at a time, and none while an operator has paused.
-func (d *differ) evict(p memgraph.Pod, r memgraph.Replica) {
+func (d *differ) evict(p memgraph.Pod, why string) {
+	r, registered := d.s.Registration(d.main, p)
+	if !registered {
+		r.Name = memgraph.ReplicaName(p.Name)
+	}
 	if d.s.Topology.Paused == nil && !slices.ContainsFunc(d.steps, func(s Step) bool { return s.Verb == Evict }) {
-		d.add(Step{Verb: Evict, Pod: p, Replica: r.Name, Reason: "it obeys another MAIN than the one that lists it"})
+		d.add(Step{Verb: Evict, Pod: p, Replica: r.Name, Reason: why})
 	}
 }
 

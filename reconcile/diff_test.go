@@ -90,6 +90,17 @@ func unlisted(i int) edit {
 	return instance(0, func(in *memgraph.Instance) { in.Replicas = slices.Delete(in.Replicas, i-1, i) })
 }
 
+// ordered is an order to the incarnation uid of pod i to start empty.
+func ordered(i int, uid string) edit {
+	return func(s *memgraph.Snapshot) {
+		s.Topology.Reseed = &memgraph.Reseed{Pod: memgraph.PodName("mg", i), UID: uid, Reason: "it has diverged"}
+	}
+}
+
+func database(i int, id string) edit {
+	return instance(i, func(in *memgraph.Instance) { in.Storage.Database = id })
+}
+
 func gone(i int) edit {
 	return func(s *memgraph.Snapshot) { s.Pods = slices.Delete(s.Pods, i, i+1) }
 }
@@ -128,6 +139,14 @@ func TestDiff(t *testing.T) {
 		{"a MAIN without right whose registration recovers", healthy(isMain(2), status(2, memgraph.StatusRecovery)), steps{"demote mg_2"}},
 		{"a MAIN without right, its data unknown", healthy(isMain(2), unlisted(2),
 			instance(2, func(i *memgraph.Instance) { i.StorageAt = time.Time{} })), steps{}},
+
+		{"a replica that is to start empty", healthy(ordered(2, "uid-2"), unlisted(2)), steps{"evict mg_2"}},
+		{"a replica that is to start empty and does not run", healthy(ordered(2, "uid-2"), unready(2)), steps{"evict mg_2"}},
+		{"a replica that is to start empty and is going", healthy(ordered(2, "uid-2"), pod(2, func(p *memgraph.Pod) { p.Terminating = true })), steps{}},
+		{"a replica that has started empty", healthy(ordered(2, "uid-before"), unlisted(2)), steps{"register mg_2 async"}},
+		{"the partner in sync is to start empty, whoever said so", healthy(ordered(1, "uid-1")), steps{}},
+		{"MAIN is to start empty, whoever said so", healthy(ordered(0, "uid-0")), steps{}},
+		{"a replica of another database", healthy(lost(2), database(0, "a"), database(2, "b")), steps{}},
 
 		{"a replica without registration", healthy(unlisted(2)), steps{"register mg_2 async"}},
 		{"the partner without registration, far behind: async first", healthy(notInSync, unlisted(1),
@@ -235,7 +254,7 @@ func checkSteps(t *testing.T, s memgraph.Snapshot, steps []Step) {
 	for _, step := range steps {
 		assert.NotEmpty(t, step.Reason)
 		assert.NotEqual(t, s.Topology.Main.UID, step.Pod.UID, "invariant 2")
-		if step.Verb != Drop && step.Pod.UID != "" {
+		if step.Verb != Drop && step.Verb != Evict && step.Pod.UID != "" {
 			assert.True(t, step.Pod.Fit(), "invariant 5")
 		}
 		if step.Verb == Drop {
