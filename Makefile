@@ -7,10 +7,11 @@ TIMEOUT ?= 25m
 # One seed is one schedule of the simulation.
 SEEDS ?= 20000
 SEED ?= 0
+ROUNDS ?= 50
 PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
 
 .DEFAULT_GOAL := help
-.PHONY: build test race e2e sim demo bench lint fmt cover image help
+.PHONY: build test race e2e rounds sim demo bench lint fmt cover image help
 
 build: ## build .bin/memgraph-controller
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o .bin/memgraph-controller .
@@ -24,6 +25,9 @@ race: ## run the unit tests five times each under the race detector
 
 e2e: ## run the timing suite alone and print its table
 	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v ./e2e
+
+rounds: ## have MAIN die, and hang, ROUNDS times each
+	$(GO) test -race -count=1 -timeout=0 -v -run='TestMainIsKilled|TestMainHangs' ./e2e -rounds=$(ROUNDS) -hangs=$(ROUNDS)
 
 sim: ## play SEEDS simulated schedules, from SEED on; SEEDS=1 prints a trace
 	$(GO) test -count=1 -timeout=0 -v -run=TestSchedules ./e2e/sim -seeds=$(SEEDS) -seed=$(SEED)
