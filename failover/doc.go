@@ -16,4 +16,6 @@
 //  5. An instance that holds nothing never becomes MAIN while another pod holds
 //     data.
 //  6. A plan for a cluster that is as its record says is Nothing.
+//  7. An operator's order is answered in the write that begins it, and one that is
+//     refused changes nothing.
 package failover

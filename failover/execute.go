@@ -31,8 +31,9 @@ const (
 	// fenceTimeout is for all other replicas together: clients wait for it, and who
 	// does not answer is left to reconciliation.
 	fenceTimeout = 300 * time.Millisecond
-	// parkTimeout bounds waiting for the gateways, whatever they promise.
-	parkTimeout = 2 * time.Second
+	// parkTimeout bounds waiting for the gateways, whatever they promise, and
+	// parkAttempts how often they are waited for, 100 ms each by default.
+	parkTimeout, parkAttempts = 2 * time.Second, 20
 	// retireTimeout is for MAIN to notice that a replica is gone, which it takes
 	// 0.5 to 1.2 s for (observed on 3.12.0), in attempts every retirePause.
 	retireTimeout, retirePause = 1500 * time.Millisecond, 10 * time.Millisecond
@@ -205,7 +206,13 @@ func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 // with the old one than with one that was not demoted. One that is to be MAIN again
 // has to have been a replica, or it keeps its epoch.
 func (r *Report) fence(ctx context.Context, p Plan, e Effects) error {
-	r.park(ctx, e)
+	if p.Kind == Switchover {
+		if err := r.drain(ctx, e); err != nil {
+			return err
+		}
+	} else {
+		r.park(ctx, e)
+	}
 	err := demote(ctx, p, e)
 	r.done(StageDemoted)
 	if p.Kind == Switchover || p.Demote.UID == p.Promote.UID {
@@ -244,6 +251,24 @@ func (r *Report) replacePartner(ctx context.Context, p Plan, e Effects) error {
 func (r *Report) park(ctx context.Context, e Effects) {
 	r.miss(within(ctx, parkTimeout, func(ctx context.Context) error { return e.Gateways.Park(ctx, r.Record) }))
 	r.done(StageParked)
+}
+
+// drain is park for as long as it takes, up to parkTimeout: a MAIN that is well can
+// wait for its clients, and stays MAIN where they do not come to an end.
+func (r *Report) drain(ctx context.Context, e Effects) error {
+	err := within(ctx, parkTimeout, func(ctx context.Context) (err error) {
+		for range parkAttempts {
+			if err = e.Gateways.Park(ctx, r.Record); err == nil {
+				return nil
+			}
+			if stop := e.Sleep(ctx, readyPause); stop != nil {
+				return err
+			}
+		}
+		return err
+	})
+	r.done(StageParked)
+	return err
 }
 
 // retire drops the registrations that commits would wait for and that are not

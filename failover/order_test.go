@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,8 +85,7 @@ func TestAnOrderIsAnsweredInTheWriteThatBeginsIt(t *testing.T) {
 	}
 }
 
-// checkAnswer asserts that p answers the order, and does nothing else if it is
-// refused.
+// checkAnswer asserts invariant 7 of p.
 func checkAnswer(t *testing.T, s memgraph.Snapshot, p Plan) {
 	t.Helper()
 	require.NotEmpty(t, p.Record.Answers)
@@ -263,3 +263,23 @@ func TestByPolicyWritesWaitForALostPartner(t *testing.T) {
 	assert.Equal(t, "uid-1b", back.Record.Partner.UID)
 	assert.Equal(t, memgraph.Stable, back.Record.Phase)
 }
+
+// A client that does not come to an end keeps a MAIN that is well.
+func TestASwitchoverIsCalledOffWhereGatewaysDoNotPark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{s: healthy(ordered(memgraph.OrderSwitchover, ""))}
+		busy := w.acting()
+		busy.Gateways = unwilling{}
+		_, err := Execute(t.Context(), Decide(w.s), busy)
+		require.ErrorIs(t, err, errInjected)
+		assert.Equal(t, []string{"put 8 Switching mg-1"}, w.log)
+		finish(t, w)
+		assert.Equal(t, memgraph.OutcomeCalledOff, w.s.Topology.Answers[0].Outcome)
+		assert.Equal(t, "mg-0", w.s.Topology.Main.Pod)
+	})
+}
+
+// unwilling are gateways with clients that never come to an end.
+type unwilling struct{}
+
+func (unwilling) Park(context.Context, memgraph.Topology) error { return errInjected }
