@@ -24,7 +24,7 @@ const (
 	IsolationServe Isolation = "serve"
 )
 
-var errIsolated = errors.New("the record may be out of date, and whether it was replaced cannot be told")
+var errIsolated = errors.New("the record may be out of date, and MAIN have been replaced")
 
 // guardEvery bounds how late it is noticed that the gateway is cut off.
 const guardEvery = 100 * time.Millisecond

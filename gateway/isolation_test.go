@@ -79,7 +79,7 @@ func TestWhoMayHaveBeenReplaced(t *testing.T) {
 // startOutOfSight is a pair whose gateway has heard of the record for the last time.
 func startOutOfSight(t *testing.T, on Isolation) *pair {
 	p := startPair(t, func(c *Config) {
-		c.VerifyInterval, c.StaleAfter, c.IsolationGrace = 10*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
+		c.VerifyInterval, c.StaleAfter, c.IsolationGrace = 10*time.Millisecond, 100*time.Millisecond, time.Second
 		c.OnIsolation = on
 	})
 	p.g.Fresh(time.Now())
@@ -92,7 +92,7 @@ func servesOn(t *testing.T, p *pair) {
 	t.Helper()
 	c, err := signIn(t, p.g)
 	require.NoError(t, err)
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(1500 * time.Millisecond); time.Now().Before(deadline); <-time.After(time.Millisecond) {
 		_, err := c.Run("CREATE (:W)")
 		require.NoError(t, err)
 		require.Equal(t, Serving, p.g.Status().State)

@@ -37,8 +37,11 @@ func (s *session) nudge() {
 // keepAwake sends a NOOP, in the session's own goroutine, to a client that speaks a
 // Bolt which has it and gets no answers at the moment.
 func (s *session) keepAwake() {
-	if t := s.talk.Load(); t != nil && t.version.AtLeast(4, 1) && t.silent() {
-		_, _ = s.client.Write(replyNoop) // what is wrong with it will show
+	if t := s.talk.Load(); t == nil || !t.version.AtLeast(4, 1) || !t.silent() {
+		return
+	}
+	if _, err := s.client.Write(replyNoop); err != nil {
+		reset(s.client) // half of one may be with the client; its session will see
 	}
 }
 

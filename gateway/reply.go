@@ -26,7 +26,7 @@ const (
 var (
 	failMainChanged = bolt.Failure{
 		Code:    codeMainChanged,
-		Message: "the transaction was rolled back, because MAIN changed before its end; run it again",
+		Message: "the transaction was rolled back: MAIN changed before its end, or clients were held from it for too long; run it again",
 	}
 	failOutcomeUnknown = bolt.Failure{
 		Code: codeOutcomeUnknown,
