@@ -29,6 +29,8 @@ type failure struct {
 	// mend ends what cause began, once clients write again; nil where that ends by
 	// itself.
 	mend func(main string) error
+	// ways are how clients write, beside in auto-commit transactions.
+	ways []Way
 }
 
 // run is one test's: writers that go on through all its rounds, and what was
@@ -55,6 +57,14 @@ func repeat(t *testing.T, f failure, n int) *run {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n+1)*roundTimeout)
 	defer cancel()
 	r := newRun(ctx, t)
+	for _, way := range f.ways {
+		for _, door := range r.doors() {
+			w, err := newWriter(ctx, door.name+", "+string(way), door.addr, way)
+			require.NoError(t, err)
+			t.Cleanup(w.Stop)
+			r.writers = append(r.writers, w)
+		}
+	}
 	for range n {
 		r.round(ctx, f)
 	}
@@ -92,6 +102,16 @@ func newRun(ctx context.Context, t *testing.T) *run {
 	return r
 }
 
+// doors are the writers of which there is one for each gateway.
+func (r *run) doors() (doors []*Writer) {
+	for _, w := range r.writers {
+		if w.way == AutoCommit {
+			doors = append(doors, w)
+		}
+	}
+	return doors
+}
+
 // recover waits for a whole cluster.
 func (r *run) recover(ctx context.Context) {
 	r.t.Helper()
@@ -115,11 +135,13 @@ func (r *run) round(ctx context.Context, f failure) {
 	require.NoError(r.t, err)
 	require.NotEqual(r.t, before.MainRunID, sight.MainRunID)
 	r.failed = append(r.failed, sight.At.Sub(begun))
-	reached, err := Passages(ctx, r.writers, sight.MainRunID)
+	reached, err := Passages(ctx, r.doors(), sight.MainRunID)
 	require.NoError(r.t, err)
-	for i, w := range r.writers {
-		r.passage = append(r.passage, reached[i].Sub(sight.At))
-		_, err = w.FirstAck(ctx, reached[i])
+	for _, at := range reached {
+		r.passage = append(r.passage, at.Sub(sight.At))
+	}
+	for _, w := range r.writers {
+		_, err = w.FirstAck(ctx, reached[0])
 		require.NoError(r.t, err)
 	}
 	if f.deletes {
@@ -179,21 +201,27 @@ func (r *run) judgeWrites(ctx context.Context) {
 	}
 }
 
+// MAIN is handed over while it lives: clients wait for a moment, and see no error
+// however they write.
 func TestMainIsDeletedGracefully(t *testing.T) {
-	measure(t, failure{"MAIN deleted gracefully", func(ctx context.Context, main string) error {
-		return lab.Delete(ctx, main, nil)
-	}, true, nil})
+	r := measure(t, failure{
+		title: "MAIN deleted gracefully", deletes: true, ways: []Way{Unmanaged, Managed},
+		cause: func(ctx context.Context, main string) error { return lab.Delete(ctx, main, nil) },
+	})
+	for _, w := range r.writers {
+		assert.Empty(t, w.Errors(), w.name)
+	}
+	assert.Less(t, r.gap.Percentile(90), 500*time.Millisecond, "longest gap of a client, p90")
 }
 
 func TestMainIsDeletedWithoutGrace(t *testing.T) {
-	measure(t, failure{"MAIN deleted with --grace-period=0", func(ctx context.Context, main string) error {
-		return lab.Delete(ctx, main, new(int64(0)))
-	}, true, nil})
+	measure(t, failure{
+		title: "MAIN deleted with --grace-period=0", deletes: true,
+		cause: func(ctx context.Context, main string) error { return lab.Delete(ctx, main, new(int64(0))) },
+	})
 }
 
 func TestMainIsKilled(t *testing.T) {
-	r := measure(t, failure{"MAIN's process killed", func(ctx context.Context, main string) error {
-		return lab.Kill(ctx, main)
-	}, false, nil})
+	r := measure(t, failure{title: "MAIN's process killed", cause: func(ctx context.Context, main string) error { return lab.Kill(ctx, main) }})
 	assert.Less(t, r.gap.Percentile(99), time.Second, "until a write is acknowledged again, p99")
 }

@@ -34,12 +34,25 @@ type Ack struct {
 	At time.Time
 }
 
-// Writer creates one node after the other through one gateway, each in an
-// auto-commit transaction that is never repeated, as an application without any
-// thought of failovers would.
+// Way is how a Writer writes.
+type Way string
+
+// The ways of the driver.
+const (
+	// AutoCommit is one statement that is its own transaction.
+	AutoCommit Way = "auto-commit"
+	// Unmanaged is a transaction that the application begins and commits.
+	Unmanaged Way = "unmanaged"
+	// Managed is one that the driver runs, and runs again if it is told to.
+	Managed Way = "managed"
+)
+
+// Writer creates one node after the other through one gateway. It repeats no write
+// itself, as an application without any thought of failovers would not.
 type Writer struct {
 	name   string
 	addr   string // of its gateway
+	way    Way
 	mark   string // of its nodes, unlike any other writer's
 	driver neo4j.DriverWithContext
 	stop   context.CancelFunc
@@ -50,9 +63,13 @@ type Writer struct {
 	errors map[string]int
 }
 
-// NewWriter starts writing through the gateway at addr until Stop. The name is
-// for people.
+// NewWriter starts writing through the gateway at addr until Stop, in auto-commit
+// transactions. The name is for people.
 func NewWriter(ctx context.Context, name, addr string) (*Writer, error) {
+	return newWriter(ctx, name, addr, AutoCommit)
+}
+
+func newWriter(ctx context.Context, name, addr string, way Way) (*Writer, error) {
 	driver, err := neo4j.NewDriverWithContext("bolt://"+addr, neo4j.NoAuth(), func(c *config.Config) {
 		c.MaxConnectionPoolSize = 1
 		c.SocketConnectTimeout = time.Second
@@ -60,7 +77,7 @@ func NewWriter(ctx context.Context, name, addr string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make driver: %w", err)
 	}
-	w := &Writer{name: name, addr: addr, mark: rand.Text(), driver: driver, errors: map[string]int{}}
+	w := &Writer{name: name, addr: addr, way: way, mark: rand.Text(), driver: driver, errors: map[string]int{}}
 	ctx, w.stop = context.WithCancel(ctx)
 	w.done.Go(func() { w.run(ctx) })
 	return w, nil
@@ -101,12 +118,38 @@ func (w *Writer) write(ctx context.Context, id int64) error {
 	defer cancel()
 	session := w.driver.NewSession(ctx, neo4j.SessionConfig{})
 	defer func() { _ = session.Close(ctx) }() // what it may say, the write has said
-	result, err := session.Run(ctx, "CREATE (:Write {writer: $writer, id: $id})", map[string]any{"writer": w.mark, "id": id})
-	if err != nil {
+	create := func(in interface {
+		Run(context.Context, string, map[string]any) (neo4j.ResultWithContext, error)
+	}) error {
+		result, err := in.Run(ctx, "CREATE (:Write {writer: $writer, id: $id})", map[string]any{"writer": w.mark, "id": id})
+		if err != nil {
+			return err
+		}
+		_, err = result.Consume(ctx)
 		return err
 	}
-	_, err = result.Consume(ctx)
-	return err
+	switch w.way {
+	case Managed:
+		_, err := session.ExecuteWrite(ctx, func(tx neo4j.ManagedTransaction) (any, error) { return nil, create(tx) })
+		return err
+	case Unmanaged:
+		tx, err := session.BeginTransaction(ctx)
+		if err != nil {
+			return err
+		}
+		if err := create(tx); err != nil {
+			return err // closing the session rolls back
+		}
+		return tx.Commit(ctx)
+	}
+	return create(autoCommit{session})
+}
+
+// autoCommit is a session that runs statements like a transaction does.
+type autoCommit struct{ neo4j.SessionWithContext }
+
+func (s autoCommit) Run(ctx context.Context, cypher string, params map[string]any) (neo4j.ResultWithContext, error) {
+	return s.SessionWithContext.Run(ctx, cypher, params)
 }
 
 func (w *Writer) note(id int64, err error) {
