@@ -54,7 +54,9 @@ func (p *Prefixes) String() string {
 
 // Set takes a list with commas.
 func (p *Prefixes) Set(list string) error {
-	*p = nil
+	if *p = nil; list == "" {
+		return nil
+	}
 	for word := range strings.SplitSeq(list, ",") {
 		x, err := netip.ParsePrefix(strings.TrimSpace(word))
 		if err != nil {
