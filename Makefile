@@ -8,23 +8,31 @@ TIMEOUT ?= 25m
 SEEDS ?= 20000
 SEED ?= 0
 ROUNDS ?= 50
+# How often soak kills MAIN, and replaces all pods.
+CRASHES ?= 100
+ROLLOUTS ?= 20
+# What takes minutes and is left to soak.
+LONG = ^TestUpgrade$$
 PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
 
 .DEFAULT_GOAL := help
-.PHONY: build test race e2e rounds sim demo bench lint fmt cover image help
+.PHONY: build test race e2e rounds soak sim demo bench lint fmt cover image help
 
 build: ## build .bin/memgraph-controller
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o .bin/memgraph-controller .
 
 test: ## run all tests: units, then failovers on a real API server
 	$(GO) test -race -timeout=$(TIMEOUT) $(PACKAGES)
-	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v ./e2e
+	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v -skip='$(LONG)' ./e2e
 
 race: ## run the unit tests five times each under the race detector
 	$(GO) test -race -count=5 -timeout=$(TIMEOUT) $(PACKAGES)
 
 e2e: ## run the timing suite alone and print its table
-	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v ./e2e
+	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v -skip='$(LONG)' ./e2e
+
+soak: ## kill MAIN CRASHES times, replace all pods ROLLOUTS times, and change the version: an hour
+	$(GO) test -race -count=1 -timeout=0 -v -run='^TestMainIsKilled$$|^TestRollingRestart$$|$(LONG)' ./e2e -rounds=$(CRASHES) -rollouts=$(ROLLOUTS)
 
 rounds: ## have MAIN die, and hang, ROUNDS times each
 	$(GO) test -race -count=1 -timeout=0 -v -run='TestMainIsKilled|TestMainHangs' ./e2e -rounds=$(ROUNDS) -hangs=$(ROUNDS)

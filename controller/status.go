@@ -16,6 +16,8 @@ type Status struct {
 	Identity string `json:"identity"`
 	Leading  bool   `json:"leading"`
 	Synced   bool   `json:"synced"`
+	// Wanted is how many pods the StatefulSet asks for.
+	Wanted int `json:"wanted"`
 	// Decision and Reason are the leader's last; empty on other replicas.
 	Decision string       `json:"decision,omitempty"`
 	Reason   string       `json:"reason,omitempty"`
@@ -80,6 +82,7 @@ func (c *Controller) Status() Status {
 		s.Decision, s.Reason = string(decision.Kind), decision.Reason
 	}
 	snapshot := c.snapshot(t)
+	s.Wanted = snapshot.Wanted
 	main, _ := snapshot.Main()
 	for _, p := range snapshot.Pods {
 		r, _ := snapshot.Registration(main, p)

@@ -41,7 +41,7 @@ type run struct {
 	writers []*Writer
 	begun   time.Time
 
-	failed, seen, passage, gap, queued Sample
+	failed, seen, passage, gap, queued, whole Sample
 }
 
 // measure makes MAIN fail as often as asked, and checks what it did to clients.
@@ -73,7 +73,8 @@ func repeat(t *testing.T, f failure, n int) *run {
 		rows = append(rows, Row{"deletion seen to record", r.seen})
 	}
 	rows = append(rows, Row{"record to gateway redirected", r.passage},
-		Row{"longest gap between acknowledged writes", r.gap}, Row{"urgent queue wait", r.queued})
+		Row{"longest gap between acknowledged writes", r.gap}, Row{"failure to full redundancy", r.whole},
+		Row{"urgent queue wait", r.queued})
 	require.NoError(t, PrintTable(t.Output(), f.title, rows))
 	t.Logf("pods that had diverged and started empty: %v", lab.Eye.Reseeds(r.begun))
 	assert.Less(t, r.passage.Percentile(99), 500*time.Millisecond, "record to redirect, p99")
@@ -153,6 +154,7 @@ func (r *run) round(ctx context.Context, f failure) {
 		require.NoError(r.t, f.mend(before.Main()))
 	}
 	r.recover(ctx)
+	r.whole = append(r.whole, time.Since(begun))
 	for _, w := range r.writers {
 		gap := w.Gap(begun).Length()
 		if !assert.Less(r.t, gap, maxGap, "%s, generation %d, since %v", w.name, sight.Generation, w.Gap(begun)) {

@@ -64,3 +64,23 @@ func TestDivergedReplicaIsHealedWithoutAHand(t *testing.T) {
 	s.awaitCopy(ctx, stray)
 	s.assertSteady()
 }
+
+// MAIN loses its disk and comes back at once, empty, as a MAIN of its own.
+func TestMainLosesItsVolume(t *testing.T) {
+	ctx, s := newScenario(t)
+	emptied := s.before.Record.Main
+	require.NoError(t, lab.LoseVolume(ctx, emptied))
+	sight, err := lab.Eye.Decision(ctx, s.before.Record.Generation)
+	require.NoError(t, err)
+	assert.Equal(t, s.before.Record.Partner, sight.Main())
+	require.NoError(t, lab.Replaced(ctx, s.before, emptied))
+	s.recover(ctx)
+	for _, seen := range lab.Eye.Since(s.begun)[1:] {
+		assert.NotEqual(t, emptied, seen.Main(), "an empty pod never becomes MAIN")
+	}
+	for _, w := range s.writers {
+		s.assertGap(w, maxGap)
+	}
+	s.judgeWrites(ctx)
+	s.awaitCopy(ctx, emptied)
+}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // rollouts is how often all pods are replaced.
@@ -66,12 +68,58 @@ func TestEvictionWaitsForRedundancy(t *testing.T) {
 	allowed := lab.Eye.Last()
 	assert.Equal(t, sight.Generation, allowed.Generation)
 	assert.True(t, allowed.InSync, "it was not allowed before")
+	waited := time.Since(sight.At)
 	_, err = lab.Eye.Decision(ctx, sight.Generation)
 	require.NoError(t, err)
 	s.recover(ctx)
-	t.Logf("the second was refused %d times, for %s", refused, allowed.At.Sub(sight.At))
+	t.Logf("the second was refused %d times, for %s", refused, waited)
 	for _, w := range s.writers {
 		s.assertGap(w, maxGap)
 	}
 	s.judgeWrites(ctx)
+}
+
+// Three pods become five and then two, while MAIN is one of those that go.
+func TestScaleDownHandsOverFirst(t *testing.T) {
+	ctx, s := newScenario(t)
+	for lab.Eye.Last().MainIndex < 2 {
+		before := lab.Eye.Last()
+		require.NoError(t, lab.Delete(ctx, before.Main(), nil))
+		_, err := lab.Eye.Decision(ctx, before.Generation)
+		require.NoError(t, err)
+		s.recover(ctx)
+	}
+	require.NoError(t, lab.Scale(ctx, 5))
+	s.recover(ctx)
+	before := lab.Eye.Last()
+	require.NoError(t, lab.Scale(ctx, 2))
+	s.recover(ctx)
+	after := lab.Eye.Last()
+	assert.Equal(t, before.Generation+1, after.Generation, "one handover")
+	assert.Less(t, after.MainIndex, 2)
+	changes, err := lab.History(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, "handover", changes[0].Kind)
+	require.NoError(t, lab.Scale(ctx, 3))
+	s.recover(ctx)
+	assert.Empty(t, lab.Eye.Reseeds(s.begun), "nobody has diverged")
+	for _, w := range s.writers {
+		s.assertGap(w, maxGap)
+	}
+	s.judgeWrites(ctx)
+}
+
+// The version changes and, by that, the mode in which partners are registered:
+// STRICT_SYNC is relied on from 3.8 on, and never mixed with SYNC.
+func TestUpgrade(t *testing.T) {
+	startLab(t)
+	set, err := lab.Kube.AppsV1().StatefulSets(namespace).Get(t.Context(), statefulSet, metav1.GetOptions{})
+	require.NoError(t, err)
+	args := set.Spec.Template.Spec.Containers[0].Args
+	versions := []string{"3.7.2", "3.12.0"}
+	roll(t, "rolling change of version, to 3.7 and back", len(versions), func(ctx context.Context, round int) error {
+		return lab.RollOut(ctx, map[string]any{"spec": map[string]any{"containers": []map[string]any{
+			{"name": "memgraph", "args": append(slices.Clone(args), "--memgraph-version="+versions[round])},
+		}}})
+	})
 }

@@ -46,8 +46,8 @@ func incomplete(controllers []Status) error {
 		}
 	}
 	s := leader(controllers)
-	if !s.Leading || !s.Record.InSync || len(s.Pods) != 3 {
-		return fmt.Errorf("leading %v, in sync %v, %d pods: %s", s.Leading, s.Record.InSync, len(s.Pods), s.Reason)
+	if !s.Leading || !s.Record.InSync || len(s.Pods) != s.Wanted || s.Record.Reseed != nil {
+		return fmt.Errorf("leading %v, in sync %v, %d pods of %d: %s", s.Leading, s.Record.InSync, len(s.Pods), s.Wanted, s.Reason)
 	}
 	for _, p := range s.Pods {
 		if !p.Ready || p.Terminating || p.Name != s.Record.Main && !follows(p) {

@@ -16,7 +16,7 @@ func complete() []Status {
 	r := controller.StatusRecord{Main: "memgraph-1", Generation: 2, Partner: "memgraph-0", InSync: true}
 	return []Status{
 		{Pod: "follower", Gateway: serving, Status: controller.Status{Record: r}},
-		{Pod: "leader", Gateway: serving, Status: controller.Status{Leading: true, Record: r, Pods: []controller.StatusPod{
+		{Pod: "leader", Gateway: serving, Status: controller.Status{Leading: true, Wanted: 3, Record: r, Pods: []controller.StatusPod{
 			{Name: "memgraph-0", Ready: true, Mode: memgraph.StrictSync, Replication: memgraph.StatusReady, Replicated: true},
 			{Name: "memgraph-1", Ready: true, Replicated: true},
 			{Name: "memgraph-2", Ready: true, Mode: memgraph.Async, Replication: memgraph.StatusReady, Replicated: true},
@@ -34,9 +34,9 @@ func TestWholeMeansComplete(t *testing.T) {
 		{"one controller", func(s []Status) []Status { return s[1:] }, "1 controllers are ready"},
 		{"parked gateway", func(s []Status) []Status { s[0].Gateway.State = gateway.Parked; return s }, "gateway of follower is parked in generation 2 of 2"},
 		{"gateway behind", func(s []Status) []Status { s[0].Gateway.Generation = 1; return s }, "gateway of follower is serving in generation 1 of 2"},
-		{"no leader", func(s []Status) []Status { s[1].Leading = false; return s }, "leading false, in sync false, 0 pods: "},
-		{"out of sync", func(s []Status) []Status { s[1].Record.InSync = false; return s }, "leading true, in sync false, 3 pods: "},
-		{"pod missing", func(s []Status) []Status { s[1].Pods = s[1].Pods[:2]; return s }, "leading true, in sync true, 2 pods: "},
+		{"no leader", func(s []Status) []Status { s[1].Leading = false; return s }, "leading false, in sync false, 0 pods of 0: "},
+		{"out of sync", func(s []Status) []Status { s[1].Record.InSync = false; return s }, "leading true, in sync false, 3 pods of 3: "},
+		{"pod missing", func(s []Status) []Status { s[1].Pods = s[1].Pods[:2]; return s }, "leading true, in sync true, 2 pods of 3: "},
 		{"pod not ready", func(s []Status) []Status { s[1].Pods[1].Ready = false; return s }, "memgraph-1: ready false, terminating false, listed as  , 0 behind"},
 		{"pod terminating", func(s []Status) []Status { s[1].Pods[1].Terminating = true; return s }, "memgraph-1: ready true, terminating true, listed as  , 0 behind"},
 		{"replica behind", func(s []Status) []Status { s[1].Pods[2].Behind = 3; return s }, "memgraph-2: ready true, terminating false, listed as async ready, 3 behind"},
