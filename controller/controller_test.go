@@ -32,6 +32,8 @@ type lab struct {
 	fleet *fleet
 	// registerBy is ByIP unless set.
 	registerBy RegisterBy
+	// maxFailovers are those within ten minutes; 0 is any number.
+	maxFailovers int
 	// change is made to what a controller is configured with, if set.
 	change func(*Config)
 }
@@ -57,7 +59,7 @@ func (l *lab) start(identity string) (c *Controller, stop func()) {
 // its candidacy, stop its watch.
 func (l *lab) startLeader(identity string) (c *Controller, resign, stop func()) {
 	c = newController(l.t, identity, l.cs, l.fleet)
-	c.cfg.RegisterBy = cmp.Or(l.registerBy, ByIP)
+	c.cfg.RegisterBy, c.cfg.Policy.MaxFailovers = cmp.Or(l.registerBy, ByIP), l.maxFailovers
 	if l.change != nil {
 		l.change(&c.cfg)
 	}

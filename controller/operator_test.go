@@ -118,6 +118,28 @@ func TestAPauseOutlastsALeaderAndADamagedRecord(t *testing.T) {
 	})
 }
 
+func TestAMainThatFailsOftenAwaitsAnOperator(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.running()
+		l.maxFailovers = 1
+		c, stop := l.start("a")
+		defer stop()
+		l.settled()
+		l.lose(0)
+		l.within(time.Second, "a failover", func(t memgraph.Topology) bool { return t.Main.Pod != "mg-0" && t.InSync })
+		l.comeBack(0)
+		l.settled()
+		second := l.record().Main
+		l.lose(second.Index)
+		<-time.After(time.Minute)
+		assert.Equal(t, second, l.record().Main)
+		assert.Contains(t, c.Status().Reason, "MAIN failed 1 times within 10m0s: acknowledge with `memgraph-controller resume`")
+		_, err := l.order(memgraph.OrderResume, "")
+		require.NoError(t, err)
+		l.within(5*time.Second, "another failover", func(t memgraph.Topology) bool { return t.Main.Pod != second.Pod && t.Phase == memgraph.Stable })
+	})
+}
+
 func TestAnOrderThatNobodyTakesIsTakenBack(t *testing.T) {
 	inLab(t, func(l *lab) {
 		l.running()
