@@ -18,4 +18,6 @@
 //  6. A plan for a cluster that is as its record says is Nothing.
 //  7. An operator's order is answered in the write that begins it, and one that is
 //     refused changes nothing.
+//  8. Nobody is told to start empty who is MAIN or in sync with it, beside another
+//     who is, or beside a MAIN without data.
 package failover

@@ -36,7 +36,7 @@ func reseed(s memgraph.Snapshot, idle Plan) Plan {
 		return idle
 	}
 	if s.Topology.Reseed != nil {
-		return followUp(s, main, idle)
+		return followUp(s, main)
 	}
 	if s.Policy.Reseed != memgraph.ReseedAuto {
 		return idle
@@ -50,7 +50,7 @@ func reseed(s memgraph.Snapshot, idle Plan) Plan {
 }
 
 // followUp is the plan for an order that stands.
-func followUp(s memgraph.Snapshot, main memgraph.Pod, idle Plan) Plan {
+func followUp(s memgraph.Snapshot, main memgraph.Pod) Plan {
 	order := *s.Topology.Reseed
 	end := func(why string) Plan {
 		next := s.Topology
@@ -58,7 +58,7 @@ func followUp(s memgraph.Snapshot, main memgraph.Pod, idle Plan) Plan {
 		return recordOnly(s, EndReseed, next, why)
 	}
 	if _, stands := s.Topology.StartsEmpty(order.Pod); !stands {
-		return end(fmt.Sprintf("%s is needed with the data that it has", order.Pod))
+		return end(order.Pod + " is MAIN or in sync: it keeps the data that it has")
 	}
 	p, exists := podNamed(s, order.Pod)
 	if !exists && s.Wanted > 0 && !s.Claimed(memgraph.Replica{Name: memgraph.ReplicaName(order.Pod)}) {

@@ -81,8 +81,8 @@ func TestReseed(t *testing.T) {
 		{"ordered, back with its data for long", healthy(auto, diverged(2), condemned(2, "old", 2*reseedAgain)), BeginReseed, "mg-0", "has diverged"},
 		{"ordered, back and in a crash loop still", healthy(auto, crashing(2, crashLoop), reached(2, memgraph.Refused), condemned(2, "old", time.Hour)), Nothing, "", "is starting empty"},
 		{"ordered, and no longer asked for", healthy(auto, scaled, gone(2), condemned(2, "old", 0)), EndReseed, "mg-0", "no longer asked for"},
-		{"ordered, and it is MAIN by now", healthy(auto, condemned(0, "old", 0)), EndReseed, "mg-0", "is needed"},
-		{"ordered, and it is in sync by now", healthy(auto, condemned(1, "old", 0)), EndReseed, "mg-0", "is needed"},
+		{"ordered, and it is MAIN by now", healthy(auto, condemned(0, "old", 0)), EndReseed, "mg-0", "it keeps the data"},
+		{"ordered, and it is in sync by now", healthy(auto, condemned(1, "old", 0)), EndReseed, "mg-0", "it keeps the data"},
 		{"one at a time", healthy(auto, diverged(1), noPartner, condemned(2, "uid-2", 0), diverged(2)), Nothing, "", "mg-2 is to be replaced"},
 
 		{"MAIN is dead", healthy(auto, diverged(2), gone(0), notInSync), Blocked, "", ""},
@@ -130,8 +130,7 @@ func TestAnOperatorReseeds(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a cluster, nobody is told to start empty who is MAIN, or
-// protects it, or is beside an order that stands, or an empty MAIN.
+// Whatever is wrong with a cluster: invariant 8.
 func TestNobodyIsReseededWhoIsNeeded(t *testing.T) {
 	wrong := map[string]func(i int) edit{
 		"well":      func(int) edit { return func(*memgraph.Snapshot) {} },

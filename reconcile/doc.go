@@ -4,7 +4,7 @@
 //
 // Diff is pure: a snapshot in, steps out. Execute applies them, pods in parallel
 // and the steps on one pod in order, each pod within PodTimeout and behind its
-// own circuit breaker.
+// own circuit breaker. Ready is pure too: what a pod's readiness gate is to say.
 //
 // Invariants that the tests refer to:
 //
