@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"path/filepath"
@@ -257,6 +256,6 @@ func allowFiles(t testing.TB, n int) {
 	}
 	limit.Cur, limit.Max = uint64(n), max(limit.Max, uint64(n))
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Skip(fmt.Sprintf("needs %d open files: %v", n, err))
+		t.Skipf("needs %d open files: %v", n, err)
 	}
 }
