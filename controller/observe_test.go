@@ -38,7 +38,7 @@ func TestWhatAProcessSaidDiesWithIt(t *testing.T) {
 
 	second := memgraph.Identity{Role: memgraph.RoleMain, RunID: "run-2"}
 	assert.True(t, o.met("u", at(7), second, nil))
-	assert.Equal(t, memgraph.Instance{Identity: second, Reach: memgraph.Answered, Asked: at(7), Since: at(7)}, o.of("u"))
+	assert.Equal(t, memgraph.Instance{Identity: second, Reach: memgraph.Answered, Asked: at(7), Since: at(7), ReplicasAsked: at(7)}, o.of("u"))
 	o.update("u", "run-1", func(i *memgraph.Instance) { i.Storage.Vertices = 9 })
 	assert.Zero(t, o.of("u").Storage, "an answer of the process before")
 
