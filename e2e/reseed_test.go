@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"memgraph-controller/memgraph"
 )
 
 // diverge gives pod's Memgraph a commit that no other has: it is made MAIN behind
@@ -36,6 +38,7 @@ func asides(t *testing.T, pod string) (dirs []string) {
 func TestDivergedReplicaIsHealedWithoutAHand(t *testing.T) {
 	ctx, s := newScenario(t)
 	stray := s.async()
+	known := len(asides(t, stray))
 	s.diverge(ctx, stray)
 	ordered, err := lab.Eye.First(ctx, "an order to start empty", func(sight Sight) bool {
 		return sight.At.After(s.begun) && sight.Reseed == stray
@@ -54,8 +57,8 @@ func TestDivergedReplicaIsHealedWithoutAHand(t *testing.T) {
 
 	assert.Equal(t, []string{stray}, lab.Eye.Reseeds(s.begun), "one order")
 	dirs := asides(t, stray)
-	require.Len(t, dirs, 1)
-	assert.DirExists(t, filepath.Join(dirs[0], "wal"), "what it held is kept")
+	require.Len(t, dirs, known+1)
+	assert.DirExists(t, filepath.Join(dirs[known], "wal"), "what it held is kept")
 	for _, w := range s.writers {
 		s.assertGap(w, maxGap)
 		assert.Empty(t, w.Errors(), w.name)
@@ -83,4 +86,24 @@ func TestMainLosesItsVolume(t *testing.T) {
 	}
 	s.judgeWrites(ctx)
 	s.awaitCopy(ctx, emptied)
+}
+
+func TestOperatorReseedsAReplica(t *testing.T) {
+	ctx, s := newScenario(t)
+	for _, needed := range []string{s.before.Record.Main, s.before.Record.Partner} {
+		require.ErrorContains(t, s.order(ctx, memgraph.OrderReseed, needed), "refused: ")
+	}
+	async := s.async()
+	known := len(asides(t, async))
+	require.NoError(t, s.order(ctx, memgraph.OrderReseed, async))
+	require.NoError(t, lab.Replaced(ctx, s.before, async))
+	s.recover(ctx)
+	assert.Len(t, asides(t, async), known+1, "what it held is moved aside")
+	for _, w := range s.writers {
+		s.assertGap(w, maxGap)
+		assert.Empty(t, w.Errors(), w.name)
+	}
+	s.judgeWrites(ctx)
+	s.awaitCopy(ctx, async)
+	s.assertSteady()
 }
