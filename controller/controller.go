@@ -147,6 +147,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 	}
 	close(c.synced)
+	wg.Go(func() { c.refresh(watch) })
 	<-watch.Done()
 	return unlessAsked(ctx, context.Cause(watch))
 }
@@ -208,22 +209,11 @@ func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
 		{pods.Core().V1().Pods().Informer(), c.podHandler()},
 		{leases.Coordination().V1().Leases().Informer(), c.gateways.handler()},
 	} {
-		for _, h := range []cache.ResourceEventHandler{w.handler, c.freshHandler()} {
-			if _, err := w.informer.AddEventHandler(h); err != nil {
-				return nil, fmt.Errorf("watch: %w", err)
-			}
+		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
+			return nil, fmt.Errorf("watch: %w", err)
 		}
 	}
 	return []informers.SharedInformerFactory{records, sets, pods, leases}, nil
-}
-
-// freshHandler tells the gateway that the watch is alive, whatever it brings: if
-// nothing else, every attendEvery the Lease that attendance has just renewed.
-func (c *Controller) freshHandler() cache.ResourceEventHandler {
-	fresh := func() { c.deps.Gateway.Fresh(time.Now()) }
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { fresh() }, UpdateFunc: func(_, _ any) { fresh() }, DeleteFunc: func(any) { fresh() },
-	}
 }
 
 // learn takes a record that the watch or our own write told of, and tells the

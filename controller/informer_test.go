@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 
 	"memgraph-controller/memgraph"
@@ -130,5 +132,29 @@ func FuzzRumours(f *testing.F) {
 	f.Add(byte(5), []byte{10, 25, 40, 12, 27, 42, 13, 28, 43, 14}) // everybody at once
 	f.Fuzz(func(t *testing.T, which byte, told []byte) {
 		tellAll(t, ends[int(which)%len(ends)], told[:min(len(told), 64)])
+	})
+}
+
+// A watch that has gone silent is not noticed by client-go for a while, and begun
+// anew after a pause that grows to a minute.
+func TestARecordWhoseWatchIsSilentIsReadAllTheSame(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.cs.PrependWatchReactor("configmaps", func(clienttesting.Action) (bool, watch.Interface, error) {
+			return true, watch.NewFake(), nil
+		})
+		first, stop := l.start("a")
+		defer stop()
+		l.protected()
+		second, stopSecond := l.start("b")
+		defer stopSecond()
+		<-time.After(2 * time.Second)
+		l.lose(0)
+		want := l.within(time.Second, "a new MAIN", isMain("mg-1"))
+		<-time.After(refreshEvery + 10*time.Millisecond)
+		for _, c := range []*Controller{first, second} {
+			assert.Equal(t, want.Generation, c.Status().Record.Generation)
+			assert.Equal(t, "mg-1", c.Status().Record.Main)
+		}
+		l.fleet.with(0, func(*instance) { assert.WithinRange(t, l.fleet.fresh, time.Now().Add(-refreshEvery), time.Now()) })
 	})
 }

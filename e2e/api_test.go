@@ -1,0 +1,59 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// outage is how long the API server is away; a minute with make outage.
+var outage = flag.Duration("outage", 10*time.Second, "how long the API server is away")
+
+// returnGap is for a MAIN that died while the API server was away: from when that
+// is ready again. The lease has run out by then, and the election tries for it again
+// after 1 to 2.2 s.
+const returnGap = 5 * time.Second
+
+// away has the API server away for a while, during which meanwhile is done, and
+// returns when it was back.
+func (s *scenario) away(ctx context.Context, meanwhile func() error) time.Time {
+	s.t.Helper()
+	require.NoError(s.t, lab.KillAPI(ctx))
+	back := func() error { return lab.StartAPI(context.WithoutCancel(ctx)) }
+	s.t.Cleanup(func() { _ = back() }) // if the test ends early
+	require.NoError(s.t, errors.Join(meanwhile(), Pause(ctx, *outage)))
+	require.NoError(s.t, back())
+	return time.Now()
+}
+
+func TestTheAPIServerIsAway(t *testing.T) {
+	ctx, s := newScenario(t)
+	s.away(ctx, func() error { return nil })
+	for _, w := range s.writers {
+		s.assertGap(w, maxGap)
+		assert.Empty(t, w.Errors(), w.name)
+	}
+	s.recover(ctx)
+	s.assertSteady()
+	s.judgeWrites(ctx)
+}
+
+// Nobody can write down who is MAIN next: clients wait, are refused, and are served
+// again soon after the API server is back.
+func TestMainDiesWhileTheAPIServerIsAway(t *testing.T) {
+	ctx, s := newScenario(t)
+	back := s.away(ctx, func() error { return lab.Kill(ctx, s.before.Record.Main) })
+	for _, w := range s.writers {
+		first, err := w.FirstAck(ctx, back)
+		require.NoError(t, err)
+		t.Logf("%s: %s after the API server was back", w.name, first.Sub(back))
+		assert.Less(t, first.Sub(back), returnGap, w.name)
+	}
+	s.recover(ctx)
+	s.judgeWrites(ctx)
+}
