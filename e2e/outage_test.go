@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"memgraph-controller/controller"
 )
 
-// outage is how long the API server is away; a minute with make outage.
-var outage = flag.Duration("outage", 10*time.Second, "how long the API server is away")
+// outage is how long the API server is away: longer than a leader may go on without.
+var outage = flag.Duration("outage", 6*time.Second, "how long the API server is away")
 
 // returnGap is for a MAIN that died while the API server was away: from when that
 // is ready again. The lease has run out by then, and the election tries for it again
@@ -20,7 +25,7 @@ var outage = flag.Duration("outage", 10*time.Second, "how long the API server is
 const returnGap = 5 * time.Second
 
 // away has the API server away for a while, during which meanwhile is done, and
-// returns when it was back.
+// returns when it was back. The eye is blind for longer: its watch sleeps.
 func (s *scenario) away(ctx context.Context, meanwhile func() error) time.Time {
 	s.t.Helper()
 	require.NoError(s.t, lab.KillAPI(ctx))
@@ -39,6 +44,7 @@ func TestTheAPIServerIsAway(t *testing.T) {
 		assert.Empty(t, w.Errors(), w.name)
 	}
 	s.recover(ctx)
+	s.awaitSight(ctx)
 	s.assertSteady()
 	s.judgeWrites(ctx)
 }
@@ -55,5 +61,17 @@ func TestMainDiesWhileTheAPIServerIsAway(t *testing.T) {
 		assert.Less(t, first.Sub(back), returnGap, w.name)
 	}
 	s.recover(ctx)
+	s.awaitSight(ctx)
 	s.judgeWrites(ctx)
+}
+
+// awaitSight returns once the eye sees what changes, for the tests that follow.
+func (s *scenario) awaitSight(ctx context.Context) {
+	s.t.Helper()
+	begun := time.Now()
+	sign := fmt.Sprintf(`{"metadata":{"annotations":{"seen":%q}}}`, begun)
+	_, err := lab.Kube.CoreV1().ConfigMaps(namespace).Patch(ctx, controller.RecordName(statefulSet), types.MergePatchType, []byte(sign), metav1.PatchOptions{})
+	require.NoError(s.t, err)
+	_, err = lab.Eye.First(ctx, "the eye to see again", func(sight Sight) bool { return sight.At.After(begun) })
+	require.NoError(s.t, err)
 }
