@@ -14,8 +14,8 @@ const metricsPrefix = "memgraph_controller_"
 var fast = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
 // metrics of one controller. Labels: lane is urgent or routine, kind is a
-// failover.Kind, target main or partner, stage one of failover's stages, verb a reconcile.Verb, result
-// ok or error.
+// failover.Kind, target main or partner, stage one of
+// failover's stages, verb a reconcile.Verb, result ok or error.
 type metrics struct {
 	leading    prometheus.Gauge
 	generation prometheus.Gauge

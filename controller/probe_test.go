@@ -31,17 +31,12 @@ func value(t *testing.T, c prometheus.Collector) float64 {
 	return m.GetGauge().GetValue() + m.GetCounter().GetValue()
 }
 
-// sick changes a Memgraph.
-func (l *lab) sick(i int, change func(*instance)) {
-	l.fleet.with(i, change)
-}
-
 func TestAHungMainIsReplaced(t *testing.T) {
 	inLab(t, func(l *lab) {
 		c, stop := l.start("a")
 		defer stop()
 		before := l.protected()
-		l.sick(0, func(i *instance) { i.hangs = true })
+		l.fleet.with(0, func(i *instance) { i.hangs = true })
 		<-time.After(hangs - time.Millisecond)
 		assert.Equal(t, before.Generation, l.record().Generation, "three misses in a row, not two")
 		l.fleet.with(0, func(*instance) { assert.NotContains(t, l.fleet.disowned, int64(2)) })
@@ -51,7 +46,7 @@ func TestAHungMainIsReplaced(t *testing.T) {
 			assert.Contains(t, l.fleet.disowned, int64(2), "what it says when it wakes up counts for nothing")
 		})
 
-		l.sick(0, func(i *instance) { i.hangs = false })
+		l.fleet.with(0, func(i *instance) { i.hangs = false })
 		<-time.After(10 * time.Second)
 		assert.Equal(t, r.Generation, l.record().Generation, "it woke up, and MAIN is another")
 		l.fleet.with(0, func(i *instance) { assert.Equal(t, memgraph.RoleReplica, i.id.Role) })
@@ -65,7 +60,7 @@ func TestAMainWhoseNodeIsLostIsReplaced(t *testing.T) {
 		_, stop := l.start("a")
 		defer stop()
 		l.protected()
-		l.sick(0, func(i *instance) { i.err = memgraph.ErrUnreachable })
+		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrUnreachable })
 		r := l.within(2*time.Second, "a new MAIN", isMain("mg-1"))
 		assert.Contains(t, r.History[0].Reason, "MAIN mg-0 is unreachable")
 	})
@@ -76,7 +71,7 @@ func TestARefusalIsSeenByTheNextProbe(t *testing.T) {
 		_, stop := l.start("a")
 		defer stop()
 		l.protected()
-		l.sick(0, func(i *instance) { i.err = memgraph.ErrRefused })
+		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrRefused })
 		l.within(Defaults.ProbeInterval+50*time.Millisecond, "a new MAIN, without any event", isMain("mg-1"))
 	})
 }
@@ -85,7 +80,7 @@ func TestARefusalIsSeenByTheNextProbe(t *testing.T) {
 func TestNoFalseAlarm(t *testing.T) {
 	all := func(l *lab, change func(*instance)) {
 		for i := range 3 {
-			l.sick(i, change)
+			l.fleet.with(i, change)
 		}
 	}
 	for name, c := range map[string]struct {
@@ -95,11 +90,11 @@ func TestNoFalseAlarm(t *testing.T) {
 		reason   string
 		isolated float64
 	}{
-		"MAIN is slow": {func(l *lab) { l.sick(0, func(i *instance) { i.slow = 700 * time.Millisecond }) },
+		"MAIN is slow": {func(l *lab) { l.fleet.with(0, func(i *instance) { i.slow = 700 * time.Millisecond }) },
 			memgraph.Slow, "", "", 0},
-		"MAIN starves": {func(l *lab) { l.sick(0, func(i *instance) { i.slow = 299 * time.Millisecond }) },
+		"MAIN starves": {func(l *lab) { l.fleet.with(0, func(i *instance) { i.slow = 299 * time.Millisecond }) },
 			memgraph.Alive, "nothing", "as the record says", 0},
-		"a storm of logins: no answer in time, but clients get theirs": {func(l *lab) { l.sick(0, func(i *instance) { i.hangs, i.chatty = true, true }) },
+		"a storm of logins: no answer in time, but clients get theirs": {func(l *lab) { l.fleet.with(0, func(i *instance) { i.hangs, i.chatty = true, true }) },
 			memgraph.Slow, "waiting", "not known to be dead", 0},
 		"the controller is cut off": {func(l *lab) { all(l, func(i *instance) { i.err = memgraph.ErrUnreachable }) },
 			memgraph.Unreachable, "waiting", "the controller may be cut off", 1},
@@ -163,7 +158,7 @@ func TestAMainThatRegistersIsNotTakenForHung(t *testing.T) {
 		l.fleet.with(0, func(i *instance) {
 			i.unlist("mg_2")
 			i.register = func(ctx context.Context, _ memgraph.Registration) error {
-				l.sick(0, func(i *instance) { i.hangs = true })
+				l.fleet.with(0, func(i *instance) { i.hangs = true })
 				<-ctx.Done()
 				return memgraph.ErrUnreachable
 			}
@@ -190,7 +185,7 @@ func TestAHungPartnerIsEvicted(t *testing.T) {
 		defer stop()
 		l.settled()
 		before := l.record()
-		l.sick(1, func(i *instance) { i.hangs = true })
+		l.fleet.with(1, func(i *instance) { i.hangs = true })
 		gone := func(i int) bool {
 			synctest.Wait()
 			_, err := l.cs.CoreV1().Pods(testNamespace).Get(t.Context(), memgraph.PodName(testSet, i), metav1.GetOptions{})
@@ -200,12 +195,12 @@ func TestAHungPartnerIsEvicted(t *testing.T) {
 		assert.False(t, gone(1))
 		<-time.After(Defaults.ProbeInterval + Defaults.ProbeTimeout + Defaults.ProbeInterval)
 		require.True(t, gone(1))
-		l.sick(1, func(i *instance) { i.hangs, i.err = false, memgraph.ErrRefused })
+		l.fleet.with(1, func(i *instance) { i.hangs, i.err = false, memgraph.ErrRefused })
 		evicted := time.Now()
 
 		r := l.within(5*time.Second, "another partner", func(t memgraph.Topology) bool { return t.Partner.Pod == "mg-2" && t.InSync })
 		assert.Equal(t, before.Generation, r.Generation)
-		l.sick(2, func(i *instance) { i.hangs = true })
+		l.fleet.with(2, func(i *instance) { i.hangs = true })
 		<-time.After(time.Until(evicted.Add(time.Minute - time.Second)))
 		assert.False(t, gone(2), "one a minute")
 		<-time.After(2 * time.Second)
@@ -220,7 +215,7 @@ func TestARefusedLoginIsNotRepeatedAllTheTime(t *testing.T) {
 		_, stop := l.start("a")
 		defer stop()
 		l.settled()
-		l.sick(1, func(i *instance) { i.err = memgraph.ErrUnauthenticated })
+		l.fleet.with(1, func(i *instance) { i.err = memgraph.ErrUnauthenticated })
 		asked := func() (n int) { l.fleet.with(1, func(i *instance) { n = i.asked }); return n }
 		<-time.After(time.Second)
 		before := asked()
