@@ -159,20 +159,21 @@ func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) er
 			return fmt.Errorf("drop %s, which is %s: %w", replica, r.Status, memgraph.ErrUnsafe)
 		}
 	}
-	defer e.outdate(main)
+	defer e.unlist(main, replica)
 	return e.c.deps.Registrations.Drop(ctx, main.Addr(), replica)
 }
 
-// outdate has no list of main's count that was asked for before now.
-func (e effects) outdate(main memgraph.Pod) {
-	e.note(main, func(i *memgraph.Instance) { i.Outdate(time.Now()) })
+// unlist has no list of main's count that was asked for before now: the replica's
+// registration has been changed.
+func (e effects) unlist(main memgraph.Pod, replica string) {
+	e.note(main, func(i *memgraph.Instance) { i.Unlist(replica, time.Now()) })
 }
 
-// outdateAt is outdate for the pod at addr.
+// outdateAt has no list of the pod at addr count that was asked for before now.
 func (e effects) outdateAt(addr string) {
 	for _, p := range e.c.pods() {
 		if p.Addr() == addr {
-			e.outdate(p)
+			e.note(p, func(i *memgraph.Instance) { i.Outdate(time.Now()) })
 		}
 	}
 }
@@ -197,7 +198,7 @@ func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memg
 	ended := e.c.seen.blocking.begin(main.Addr())
 	err := e.c.deps.Registrations.Register(ctx, main.Addr(), r)
 	ended(err)
-	e.outdate(main)
+	e.unlist(main, r.Name)
 	switch {
 	case err == nil:
 		e.note(pod, func(i *memgraph.Instance) {

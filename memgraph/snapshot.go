@@ -277,9 +277,18 @@ func (i *Instance) List(replicas []Replica, asked, told time.Time) {
 	i.Replicas, i.ReplicasAsked, i.ReplicasAt = replicas, asked, told
 }
 
-// Outdate has no list count any more that was asked for before at: what it tells of
-// has been changed, or its MAIN has been a replica since.
-func (i *Instance) Outdate(at time.Time) { i.ReplicasAsked, i.ReplicasAt = at, time.Time{} }
+// Outdate has no list count any more that was asked for before at: its MAIN has been a
+// replica since, or is about to be.
+func (i *Instance) Outdate(at time.Time) {
+	i.Replicas, i.ReplicasAsked, i.ReplicasAt = nil, at, time.Time{}
+}
+
+// Unlist has no list count any more that was asked for before at, and what was known
+// of the replica of that name be forgotten: its registration has been changed.
+func (i *Instance) Unlist(name string, at time.Time) {
+	rest := slices.DeleteFunc(slices.Clone(i.Replicas), func(r Replica) bool { return r.Name == name })
+	i.Replicas, i.ReplicasAsked, i.ReplicasAt = rest, at, time.Time{}
+}
 
 // NoteEvicted keeps that the pod behind the MAIN's replica of that name was deleted.
 func (i *Instance) NoteEvicted(name, uid string) {

@@ -141,7 +141,7 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	switch {
 	case !registered:
 		d.register(p, d.s.FirstMode(d.main, p), "it is a replica without registration")
-	case d.s.Lost(r) && !memgraph.Foreign(d.main, p) && r.Evicted != p.UID && p.HasAddress(r.Address) && (r.Mode.Synchronous() || d.othersFit(p)):
+	case d.stray(p, r) && (r.Mode.Synchronous() || d.othersFit(p)):
 		// MAIN survives letting go of it only once its process has ended.
 		d.evict(p, "it obeys another MAIN than the one that lists it")
 	case r.Ghost() || p.Instance.Rejoin || !p.HasAddress(r.Address):
@@ -190,6 +190,13 @@ func (d *differ) again(p memgraph.Pod) memgraph.SyncMode {
 		return d.s.FirstMode(d.main, p)
 	}
 	return memgraph.Async
+}
+
+// stray holds for a replica that a new registration would mend. One that holds
+// another data set needs more than that.
+func (d *differ) stray(p memgraph.Pod, r memgraph.Replica) bool {
+	foreign := memgraph.Foreign(d.main, p) && p.Instance.Storage.Vertices > 0
+	return d.s.Lost(r) && !foreign && r.Evicted != p.UID && p.HasAddress(r.Address)
 }
 
 // evict deletes one pod at a time, and none while an operator has paused.

@@ -187,7 +187,7 @@ func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
 func (e effects) outdateAt(addr string) {
 	for _, p := range e.t.c.pods {
 		if p != nil && p.Addr() == addr {
-			e.outdate(*p)
+			e.note(*p, func(i *memgraph.Instance) { i.Outdate(e.t.c.w.clock()) })
 		}
 	}
 }
@@ -220,7 +220,7 @@ func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) er
 	if err := e.quiet(main, replica, deadline); err != nil {
 		return err
 	}
-	defer e.outdate(main)
+	defer e.unlist(main, replica)
 	return e.t.c.whileBusy(ctx, deadline, func() error {
 		return e.t.c.send(main.Addr(), deadline, func(p *process) error { return p.drop(replica) })
 	})
@@ -240,9 +240,10 @@ func (e effects) quiet(main memgraph.Pod, replica string, deadline time.Duration
 	return nil
 }
 
-// outdate has no list of main's count that was asked for before now.
-func (e effects) outdate(main memgraph.Pod) {
-	e.note(main, func(i *memgraph.Instance) { i.Outdate(e.t.c.w.clock()) })
+// unlist has no list of main's count that was asked for before now: the replica's
+// registration has been changed.
+func (e effects) unlist(main memgraph.Pod, replica string) {
+	e.note(main, func(i *memgraph.Instance) { i.Unlist(replica, e.t.c.w.clock()) })
 }
 
 func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error {
@@ -255,7 +256,7 @@ func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memg
 		Address: net.JoinHostPort(pod.Host, strconv.Itoa(memgraph.ReplicationPort)),
 	}
 	err := e.t.c.register(ctx, main.Addr(), r, deadline)
-	e.outdate(main)
+	e.unlist(main, r.Name)
 	switch {
 	case err == nil:
 		e.note(pod, func(i *memgraph.Instance) { i.Rejoin, i.Diverged, i.StorageAt = false, false, time.Time{} })
