@@ -199,8 +199,8 @@ func (g *Gateway) stockOne(ctx context.Context) bool {
 	if addr == "" || ctx.Err() != nil {
 		return false
 	}
-	if m := g.gate.main.Load(); m != nil && m.addr == addr {
-		return false
+	if g.gate.current().addr == addr {
+		return false // it is named: what is missing has been taken, not lost
 	}
 	if linkMissing {
 		l, err := openLink(ctx, addr, &g.cfg)

@@ -122,6 +122,20 @@ func TestWhatIsReadyIsUsedOnlyForTheProcessThatItIsConnectedTo(t *testing.T) {
 	})
 }
 
+// A process that is named may take a while to be MAIN. The verifier has taken the
+// link by then, and another login would hold up the one who asks for the role.
+func TestNothingIsPreparedAtAProcessThatIsNamed(t *testing.T) {
+	next, g := startProcess(t, roleReplica, "next"), startGateway(t, nil)
+	linked := func() bool { _, link := g.stock.size(); return link }
+	g.Prepare(next.addr)
+	waitFor(t, "the link", linked)
+	g.Serve("memgraph-1", next.addr, "next", 1)
+	waitFor(t, "the verifier to take it", func() bool { return !linked() })
+	for g.stockOne(t.Context()) {
+	}
+	assert.EqualValues(t, 1, next.links.Load(), "links that have logged in")
+}
+
 // Clients that come for the first time do not all log in at once: the verifier's
 // question waits for as many logins as are under way.
 func TestLoginsAreLimited(t *testing.T) {
