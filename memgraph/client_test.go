@@ -321,7 +321,8 @@ func TestAPromotionDoesNotWaitForThePoll(t *testing.T) {
 	unaided := promote(10, func() error { write(t, s.Addr(), "SET REPLICATION ROLE TO MAIN"); return nil })
 	t.Logf("nudged: median %v, p99 %v, max %v; unaided: median %v, max %v",
 		nudged[50], nudged[98], nudged[99], unaided[5], unaided[9])
-	assert.Less(t, nudged[89], 15*time.Millisecond, "p90: this machine has other work too")
+	assert.Less(t, nudged[50], 15*time.Millisecond, "median")
+	assert.Less(t, nudged[89], unaided[5]/3, "p90: whatever else the machine does, it does to both")
 	assert.Greater(t, unaided[9], memgraphtest.DefaultPromotionPoll/4, "the model of the poll is in force")
 }
 
