@@ -2,8 +2,9 @@
 SHELL := /bin/bash
 GO ?= go
 IMAGE ?= memgraph-controller:latest
-# The simulation plays 20 times as many schedules without the race detector. The e2e
-# suite takes minutes, and the control plane five more the first time.
+# What is searched, schedules of the simulation and small clusters, is searched in
+# full without the race detector. The e2e suite takes minutes, and the control plane
+# five more the first time.
 TIMEOUT ?= 25m
 # One seed is one schedule of the simulation.
 SEEDS ?= 20000
@@ -24,7 +25,7 @@ build: ## build .bin/memgraph-controller
 
 test: ## run all tests: units, then failovers on a real API server
 	$(GO) test -race -timeout=$(TIMEOUT) $(PACKAGES)
-	$(GO) test -timeout=$(TIMEOUT) -run=TestSchedules ./e2e/sim
+	$(GO) test -timeout=$(TIMEOUT) -run='TestSchedules|TestEvery' ./e2e/sim ./failover
 	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v -skip='$(LONG)' ./e2e
 
 race: ## run the unit tests five times each under the race detector

@@ -176,7 +176,7 @@ func everyCondition(size int, recorded, told string) clusters {
 		base = append(base, gone(2), func(s *memgraph.Snapshot) { s.Wanted = 2 })
 	}
 	return func(yield func(func() string, memgraph.Snapshot) bool) {
-		for n := range power(len(conditions), size) {
+		for n := 0; n < power(len(conditions), size); n += stride {
 			edits := slices.Clone(base)
 			name := recorded + ", list " + told
 			for i := range size {
