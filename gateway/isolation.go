@@ -87,6 +87,12 @@ func (o *outlook) at(now time.Time) view {
 	return viewIsolated
 }
 
+// knownAfter reports whether the record was up to date after at, or nobody ever says.
+func (o *outlook) knownAfter(at time.Time) bool {
+	heard := o.heardAt()
+	return heard.IsZero() || heard.After(at)
+}
+
 // heardAt is when the record was last up to date.
 func (o *outlook) heardAt() time.Time {
 	o.mu.Lock()

@@ -33,6 +33,7 @@ var (
 	errOther      = errors.New("it answers as MAIN, but is another process than the one named")
 	errSilent     = errors.New("it does not answer")
 	errSuspect    = errors.New("connections to it fail")
+	errDeposed    = errors.New("it answers as MAIN again, which the record has to say too")
 	errDoubted    = errors.New("it told a client that it is not MAIN, or hung up on one")
 )
 
@@ -45,6 +46,8 @@ var (
 //     does one on which an answer is long overdue, when it is given up;
 //   - after a client's connection failed it opens another link, since the one it
 //     holds does not show that new connections can be opened;
+//   - a MAIN that clients were let through to, and that was a replica since, is none
+//     again before the record was seen to say so;
 //   - when the target is replaced, whatever it waits for ends at once.
 type verifier struct {
 	gate    *gate
@@ -52,6 +55,10 @@ type verifier struct {
 	metrics *metrics
 	log     *slog.Logger
 	stock   *stock
+
+	served    *target   // that clients were let through to last
+	deposed   *target   // the one of them that then answered as a replica
+	deposedAt time.Time // when it did so last
 
 	ear       ear
 	disowned  atomic.Int64 // MAINs of lower generations are
@@ -214,15 +221,23 @@ func (v *verifier) judge(t *target, a answer) error {
 		}
 	case t.runID != "" && a.runID != t.runID:
 		is, not = verdictOther, errOther
+	case v.deposed == t && !v.outlook.knownAfter(v.deposedAt):
+		not = errDeposed // it may be MAIN of a later generation, in which clients are held
 	}
 	v.metrics.verified.WithLabelValues(string(is)).Inc()
 	if not != nil {
+		if v.served == t && errors.Is(not, errNotMain) {
+			v.deposed, v.deposedAt = t, time.Now()
+		}
 		if v.gate.dismiss(t, not) {
 			v.log.Info("gateway verifying", "generation", t.generation, "err", not)
 		}
 		return not
 	}
 	v.turned(v.gate.confirm(t, a.runID), 0)
+	if v.gate.hold.Load() == nil {
+		v.served = t
+	}
 	return nil
 }
 

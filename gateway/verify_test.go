@@ -77,6 +77,24 @@ func TestARestartedMainIsNotTheOneThatWasNamed(t *testing.T) {
 	}
 }
 
+// A MAIN that was demoted and promoted again is MAIN of a later generation, if all is
+// well: a gateway that has not been told of that yet must not let clients through, who
+// would be held there.
+func TestAMainThatWasAReplicaIsNoneBeforeTheRecordSaysSo(t *testing.T) {
+	p := startProcess(t, "main", "x")
+	g := startGateway(t, func(c *Config) { c.VerifyInterval = 10 * time.Millisecond })
+	g.Fresh(time.Now())
+	g.Serve("memgraph-0", p.addr, "x", 1)
+	waitForState(t, g, Serving)
+	p.set(func(p *process) { p.role = "replica" })
+	waitFor(t, "its demotion to be seen", func() bool { return g.Status().Trouble == errNotMain.Error() })
+	p.set(func(p *process) { p.role = "main" })
+	waitFor(t, "its promotion to be seen", func() bool { return g.Status().Trouble == errDeposed.Error() })
+	assert.Equal(t, Verifying, g.Status().State)
+	g.Fresh(time.Now())
+	waitForState(t, g, Serving)
+}
+
 // A process that accepts and says nothing, as one that is stopped or behind a
 // black hole, is never opened to, and holds up nobody.
 func TestASilentTarget(t *testing.T) {
