@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// gatewayOf labels the Leases by which gateways say that they are there, and
-	// quietAt annotates the record by which one holds its clients, with nothing
-	// under way.
+	// gatewayOf labels the Leases by which gateways say that they are there; their
+	// annotation quietAt is the revision of the record by which one holds its
+	// clients, with nothing under way.
 	gatewayOf = "memgraph-controller/gateway-of"
 	quietAt   = "memgraph-controller/quiet-at"
 	// attendEvery is between two renewals, and attendFor how long one lasts: a
@@ -85,7 +85,7 @@ func (a *attendance) run(ctx context.Context) {
 	if a.quiet == nil {
 		return
 	}
-	defer a.leave(context.WithoutCancel(ctx))
+	defer a.forget(context.WithoutCancel(ctx), a.leaseName()) // nobody is to wait for it
 	tick := time.NewTicker(attendEvery)
 	defer tick.Stop()
 	for {
@@ -102,11 +102,8 @@ func (a *attendance) run(ctx context.Context) {
 	}
 }
 
-// learn has the gateway say so once it holds its clients by the record t.
-func (a *attendance) learn(t memgraph.Topology) {
-	if t.Phase == memgraph.Stable {
-		return
-	}
+// expect has the gateway say so once it holds its clients by the latest record.
+func (a *attendance) expect() {
 	select {
 	case a.held <- struct{}{}:
 	default: // what is due looks at the latest record
@@ -155,11 +152,6 @@ func (a *attendance) enter(ctx context.Context, at string) error {
 	return err
 }
 
-// leave is so that nobody waits for a gateway that has ended.
-func (a *attendance) leave(ctx context.Context) {
-	a.forget(ctx, a.leaseName())
-}
-
 // forget deletes a Lease; one that stays is only waited for.
 func (a *attendance) forget(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, attendTimeout)
@@ -175,10 +167,7 @@ func (a *attendance) handler() cache.ResourceEventHandler {
 		AddFunc:    a.onLease,
 		UpdateFunc: func(_, obj any) { a.onLease(obj) },
 		DeleteFunc: func(obj any) {
-			if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = tombstone.Obj
-			}
-			if l, ok := obj.(*coordinationv1.Lease); ok {
+			if l, ok := unwrapped(obj).(*coordinationv1.Lease); ok {
 				a.change(func() { delete(a.present, l.Name) })
 			}
 		},

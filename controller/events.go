@@ -95,13 +95,18 @@ func (c *Controller) collectGarbage() {
 	}
 }
 
-// podOf reads an informer's object, unwrapped from the tombstone that stands for
-// a deletion that was missed; nil if it is none of the StatefulSet's pods.
-func (c *Controller) podOf(obj any) *memgraph.Pod {
+// unwrapped is an informer's object without the tombstone that stands for a deletion
+// that was missed.
+func unwrapped(obj any) any {
 	if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-		obj = tombstone.Obj
+		return tombstone.Obj
 	}
-	pod, ok := obj.(*corev1.Pod)
+	return obj
+}
+
+// podOf reads an informer's object; nil if it is none of the StatefulSet's pods.
+func (c *Controller) podOf(obj any) *memgraph.Pod {
+	pod, ok := unwrapped(obj).(*corev1.Pod)
 	if !ok {
 		return nil
 	}

@@ -74,10 +74,8 @@ func askTwice(ctx context.Context, prober Prober, p memgraph.Pod, limit time.Dur
 	if !errors.Is(err, memgraph.ErrRefused) {
 		return id, asked, err
 	}
-	select {
-	case <-ctx.Done():
-		return id, asked, context.Cause(ctx)
-	case <-time.After(refusedTwice):
+	if err := sleep(ctx, refusedTwice); err != nil {
+		return id, asked, err
 	}
 	asked = time.Now()
 	id, err = ask(ctx, prober, p, limit)

@@ -89,10 +89,8 @@ func (o *Operator) await(ctx context.Context, order memgraph.Order) (answer memg
 				return answer
 			}
 		} // else it is tried again, for as long as there is time
-		select {
-		case <-ctx.Done():
+		if sleep(ctx, answerPoll) != nil {
 			return answer
-		case <-time.After(answerPoll):
 		}
 	}
 }

@@ -91,10 +91,8 @@ func (p Preparation) record(ctx context.Context, kube kubernetes.Interface) (mem
 		if err == nil || errors.Is(err, ErrDamaged) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
 			return record, err
 		}
-		select {
-		case <-ctx.Done():
+		if sleep(ctx, prepareRetry) != nil {
 			return memgraph.Topology{}, err
-		case <-time.After(prepareRetry):
 		}
 	}
 }

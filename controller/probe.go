@@ -23,7 +23,7 @@ const (
 	blockedBy = 10 * time.Second
 )
 
-// probed are the two pods that are probed, as labels of metrics.
+// probed are the two pods that are watched over, as labels of metrics.
 type probed string
 
 const (

@@ -55,8 +55,8 @@ func (c *Controller) runTerm(ctx, authority context.Context, valid func() error)
 		wg.Go(func() { (&sentry{t: t, part: part}).run(working) })
 	}
 	wg.Go(func() { t.startRoutine(working, &wg) })
-	wg.Go(func() { t.vigil(working, recordedMain) })
-	wg.Go(func() { t.vigil(working, recordedPartner) })
+	wg.Go(func() { t.vigil(working, probedMain) })
+	wg.Go(func() { t.vigil(working, probedPartner) })
 	<-working.Done()
 	c.term.Store(nil)
 	t.urgent.queue.ShutDown()
@@ -72,10 +72,7 @@ func (t *term) startRoutine(ctx context.Context, wg *sync.WaitGroup) {
 		if _, err := t.load(ctx); err == nil {
 			break
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(urgentLastRetry):
-		}
+		_ = sleep(ctx, urgentLastRetry) // its end ends the loop
 	}
 	t.reconcileAll()
 	for range t.c.cfg.RoutineWorkers {

@@ -14,11 +14,11 @@ const vigilPause = 100 * time.Millisecond
 
 // vigil holds a connection to one of the pods that the record names while a term
 // lasts, and has the leader decide anew when it breaks.
-func (t *term) vigil(ctx context.Context, named func(memgraph.Topology) memgraph.Member) {
+func (t *term) vigil(ctx context.Context, part probed) {
 	tick := time.NewTicker(vigilPause)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		if m := named(t.c.record.latest()); !m.None() && t.hold(ctx, m, tick.C, named) {
+		if m := part.of(t.c.record.latest()); !m.None() && t.hold(ctx, m, part, tick.C) {
 			t.urgent.add(clusterKey, time.Now())
 		}
 		select {
@@ -29,7 +29,7 @@ func (t *term) vigil(ctx context.Context, named func(memgraph.Topology) memgraph
 }
 
 // hold returns whether a connection to m broke, false once another is named.
-func (t *term) hold(ctx context.Context, m memgraph.Member, tick <-chan time.Time, named func(memgraph.Topology) memgraph.Member) (broke bool) {
+func (t *term) hold(ctx context.Context, m memgraph.Member, part probed, tick <-chan time.Time) (broke bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan struct{})
@@ -44,13 +44,9 @@ func (t *term) hold(ctx context.Context, m memgraph.Member, tick <-chan time.Tim
 		case <-ended:
 			return broke
 		case <-tick:
-			if named(t.c.record.latest()) != m {
+			if part.of(t.c.record.latest()) != m {
 				cancel()
 			}
 		}
 	}
 }
-
-func recordedMain(t memgraph.Topology) memgraph.Member { return t.Main }
-
-func recordedPartner(t memgraph.Topology) memgraph.Member { return t.Partner }

@@ -39,10 +39,7 @@ func (s *scenario) away(ctx context.Context, meanwhile func() error) time.Time {
 func TestTheAPIServerIsAway(t *testing.T) {
 	ctx, s := newScenario(t)
 	s.away(ctx, func() error { return nil })
-	for _, w := range s.writers {
-		s.assertGap(w, maxGap)
-		assert.Empty(t, w.Errors(), w.name)
-	}
+	s.assertSpared()
 	s.recover(ctx)
 	s.awaitSight(ctx)
 	s.assertSteady()

@@ -59,10 +59,7 @@ func TestDivergedReplicaIsHealedWithoutAHand(t *testing.T) {
 	dirs := asides(t, stray)
 	require.Len(t, dirs, known+1)
 	assert.DirExists(t, filepath.Join(dirs[known], "wal"), "what it held is kept")
-	for _, w := range s.writers {
-		s.assertGap(w, maxGap)
-		assert.Empty(t, w.Errors(), w.name)
-	}
+	s.assertSpared()
 	s.judgeWrites(ctx)
 	s.awaitCopy(ctx, stray)
 	s.assertSteady()
@@ -99,10 +96,7 @@ func TestOperatorReseedsAReplica(t *testing.T) {
 	require.NoError(t, lab.Replaced(ctx, s.before, async))
 	s.recover(ctx)
 	assert.Len(t, asides(t, async), known+1, "what it held is moved aside")
-	for _, w := range s.writers {
-		s.assertGap(w, maxGap)
-		assert.Empty(t, w.Errors(), w.name)
-	}
+	s.assertSpared()
 	s.judgeWrites(ctx)
 	s.awaitCopy(ctx, async)
 	s.assertSteady()

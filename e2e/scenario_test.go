@@ -71,6 +71,15 @@ func (s *scenario) assertGap(w *Writer, limit time.Duration) {
 	assert.Less(s.t, gap, limit, w.name)
 }
 
+// assertSpared asserts that no client saw an error, or had to wait for long.
+func (s *scenario) assertSpared() {
+	s.t.Helper()
+	for _, w := range s.writers {
+		s.assertGap(w, maxGap)
+		assert.Empty(s.t, w.Errors(), w.name)
+	}
+}
+
 // awaitCopy waits until pod holds what the writers wrote, who have stopped.
 func (s *scenario) awaitCopy(ctx context.Context, pod string) {
 	s.t.Helper()
@@ -138,10 +147,7 @@ func TestAsyncReplicaIsDeleted(t *testing.T) {
 	require.NoError(t, lab.Replaced(ctx, s.before, async))
 	s.recover(ctx)
 
-	for _, w := range s.writers {
-		s.assertGap(w, maxGap)
-		assert.Empty(t, w.Errors(), w.name)
-	}
+	s.assertSpared()
 	s.judgeWrites(ctx)
 	s.awaitCopy(ctx, async)
 	s.assertSteady()
