@@ -37,6 +37,7 @@ type journal struct {
 	sent   int  // of b, on the present connection
 	taken  int  // from the budget
 	broken bool // something that was sent is missing
+	pieces bool // of what is missing, some commits in pieces
 }
 
 // add takes m, a message or the next part of one. Beyond the limits what was
@@ -45,7 +46,9 @@ func (j *journal) add(m []byte) {
 	if !j.broken && (len(j.b)+len(m) > j.limit || !j.budget.take(len(m))) {
 		j.forget()
 	}
-	if !j.broken {
+	if j.broken {
+		j.pieces = j.pieces || inPieces.Match(statementIn(m))
+	} else {
 		j.taken += len(m)
 	}
 	j.b = append(j.b, m...)
@@ -53,11 +56,37 @@ func (j *journal) add(m []byte) {
 
 // forget gives up on sending again what was sent.
 func (j *journal) forget() {
+	j.pieces = j.piecemeal()
 	j.broken = true
 	j.budget.give(j.taken)
 	j.taken = 0
 	j.b = append(j.b[:0:0], j.b[j.sent:]...)
 	j.sent = 0
+}
+
+// piecemeal reports whether the unit has a statement that commits in pieces.
+func (j *journal) piecemeal() bool {
+	if j.broken {
+		return j.pieces
+	}
+	for b := j.b; len(b) > 0; {
+		size, _ := bolt.Scan(b)
+		if size == 0 { // only the front of it is here
+			size = len(b)
+		}
+		if inPieces.Match(statementIn(b[:size])) {
+			return true
+		}
+		b = b[size:]
+	}
+	return false
+}
+
+// statementIn is the query's text in m, a message or its first part; nil if it has
+// none.
+func statementIn(m []byte) []byte {
+	text, _ := bolt.Text(m[min(4, len(m)):]) // a chunk's header, the structure's mark, the tag
+	return text
 }
 
 // unsent is what is due on the connection; sending says how much of it went.

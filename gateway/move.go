@@ -65,6 +65,7 @@ func (t *talk) drop() error {
 //	undone    anything else                 run again, or MainChanged
 //	unknown   a commit, somewhere           OutcomeUnknown
 //
+// A unit that commits in pieces is unknown as soon as one of those may have been.
 // A session whose connection cannot be replaced by another is cut.
 func (t *talk) settle() ending {
 	main := t.leg.main
@@ -81,14 +82,17 @@ func (t *talk) settle() ending {
 	case t.pinned:
 		return endPinned
 	}
-	fate := t.fate()
-	if fate == fateUnknown && main.replica && !t.g.gate.promotes(main.addr) {
-		fate = fateUndone // a replica refuses to write
-	}
-	if errors.Is(why, errRefused) {
+	fate, refused := t.fate(), errors.Is(why, errRefused)
+	if refused {
 		t.g.metrics.refusals.Inc()
 		t.g.verifier.doubt(main)
 		fate = fateUndone
+	}
+	if fate == fateUndone && t.inPieces(refused) {
+		fate = fateUnknown
+	}
+	if fate == fateUnknown && main.replica && !t.g.gate.promotes(main.addr) {
+		fate = fateUndone // a replica refuses to write
 	}
 	switch {
 	case fate == fateNone, fate == fateFailed:
@@ -105,6 +109,17 @@ func (t *talk) fate() fate {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.d.fate()
+}
+
+// inPieces reports whether a part of the unit may have taken effect for good,
+// though the unit as a whole has not. A RUN that was refused has executed nothing.
+func (t *talk) inPieces(refused bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.begun || refused && t.d.unit == unitAuto && t.d.first() == askRun {
+		return false
+	}
+	return t.journal.piecemeal()
 }
 
 // recall has what is due sent anew, with what led to it, if that is allowed and

@@ -71,6 +71,50 @@ func TestWhichTransactionsAreRunAgain(t *testing.T) {
 	}
 }
 
+// What may be committed in part is never said to be undone, and never run again.
+func TestAStatementThatCommitsInPieces(t *testing.T) {
+	batch := func(query string) flight { return flight{bolt.Run{Query: query}, bolt.Pull{N: 1, QID: -1}} }
+	for _, c := range []struct {
+		name        string
+		first, then flight
+		limit       int
+		want        string // code; none if it goes on
+	}{
+		{"between two batches", batch("USING PERIODIC COMMIT 2 UNWIND"), flight{bolt.Pull{N: 1, QID: -1}}, 0, codeOutcomeUnknown},
+		{"a subquery", batch("UNWIND $x AS y CALL { CREATE (n) } IN transactions\nOF 2 ROWS"), flight{bolt.Pull{N: 1, QID: -1}}, 0, codeOutcomeUnknown},
+		{"a procedure in a transaction", append(flight{begin}, run("CALL periodic.iterate('', '', {})")...), flight{commit}, 0, codeOutcomeUnknown},
+		{"one that is not kept", append(flight{begin}, run("CALL periodic.iterate('', '', {}) // "+strings.Repeat("x", 2000))...), flight{commit}, 1000, codeOutcomeUnknown},
+		{"before it was sent", nil, run("USING PERIODIC COMMIT 2 UNWIND"), 0, ""},
+		{"one that does not", batch("MATCH (n) WHERE n.x IN transactions RETURN n"), flight{bolt.Pull{N: 1, QID: -1}}, 0, codeMainChanged},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := startSuccession(t, func(cfg *Config) { cfg.RerunLimit = c.limit })
+			if c.first != nil {
+				require.Nil(t, s.c.fly(c.first))
+			}
+			s.change()
+			failure := s.c.fly(c.then)
+			if c.want == "" {
+				assert.Nil(t, failure)
+				return
+			}
+			require.NotNil(t, failure)
+			assert.Equal(t, c.want, failure.Code)
+			assert.Equal(t, 0, s.next.count(), "it is not run again")
+		})
+	}
+	t.Run("refused at once", func(t *testing.T) {
+		s := startSuccession(t, nil)
+		s.old.at, s.old.stage = s.old.count(), noMain
+		s.c.send(run("W USING PERIODIC COMMIT 2")...)
+		waitFor(t, "the refusal", func() bool { return s.old.count() > 0 })
+		s.change()
+		for range 2 {
+			assert.IsType(t, bolt.Success{}, s.c.receive(), "nothing of it was executed")
+		}
+	})
+}
+
 // A transaction that grows beyond the limit goes on, but cannot be run again; it
 // leaves nothing in the budget.
 func TestALargeTransactionIsNotRunAgain(t *testing.T) {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"regexp"
 
 	"memgraph-controller/memgraph/bolt"
 )
@@ -27,6 +28,13 @@ const (
 	// stmtCluster changes roles or replicas, which is the controller's to do.
 	stmtCluster
 )
+
+// inPieces matches statements that commit as they go: USING PERIODIC COMMIT, CALL {…}
+// IN TRANSACTIONS OF … ROWS, and the procedures of the module periodic, which write
+// by connections of their own. What else it matches, such as a literal, is taken for
+// one: then the client looks for itself what took effect. Source: Memgraph
+// v3.12 MemgraphCypher.g4, periodicCommit and periodicSubquery.
+var inPieces = regexp.MustCompile(`(?i)\bperiodic\b|\btransactions\s+of\b`)
 
 // readStatement looks at the front of a RUN's payload.
 func readStatement(payload []byte) statement {
