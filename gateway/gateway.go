@@ -75,12 +75,12 @@ func newPort(cfg Config, is port, ring *keyring) (*Gateway, error) {
 	}
 	listener, sessions := l.(*net.TCPListener), &registry{lobby: newLobby(cfg.MaxUnauthenticated)}
 	outlook := &outlook{staleAfter: cfg.StaleAfter, grace: cfg.IsolationGrace}
-	m, err := newMetrics(cfg.Registerer, is, sessions, outlook)
+	gate, stock := newGate(cfg.MaxParked, cfg.MaxAttaching), newStock(cfg.MaxReady)
+	m, err := newMetrics(cfg.Registerer, is, sessions, outlook, stock)
 	if err != nil {
 		_ = l.Close()
 		return nil, err
 	}
-	gate, stock := newGate(cfg.MaxParked, cfg.MaxAttaching), newStock(cfg.MaxReady)
 	return &Gateway{
 		cfg:      cfg,
 		log:      cfg.Logger,

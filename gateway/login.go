@@ -191,6 +191,7 @@ var errSpurned = errors.New("it hung up on a login")
 // open returns a leg to main, one that is logged in already if there is one.
 func (t *talk) open(ctx context.Context, main *incarnation) (*leg, error) {
 	if l := t.g.stock.take(t.s.login.Load(), main); l != nil {
+		t.g.metrics.logins.end(loginSpared)
 		return l, nil
 	}
 	conn, err := dial(ctx, main.addr, t.g.cfg.BackendTLS)
@@ -233,16 +234,26 @@ func (t *talk) occupy(tie *bond, l *leg, expires time.Time) (answer []byte, tag 
 
 // inTurn logs in by f when there are few others at it: on a MAIN with users one
 // login holds up all the rest, and the questions of the verifier with them.
-func (t *talk) inTurn(expires time.Time, f func() ([]byte, bolt.Tag, error)) ([]byte, bolt.Tag, error) {
-	timer := time.NewTimer(time.Until(expires))
+func (t *talk) inTurn(expires time.Time, f func() ([]byte, bolt.Tag, error)) (answer []byte, tag bolt.Tag, err error) {
+	began, timer := time.Now(), time.NewTimer(time.Until(expires))
 	defer timer.Stop()
 	select {
 	case t.g.logins <- struct{}{}:
-		defer func() { <-t.g.logins }()
-		return f()
 	case <-timer.C:
 		return nil, 0, os.ErrDeadlineExceeded
 	}
+	defer func() { <-t.g.logins }()
+	t.g.metrics.logins.wait.Observe(time.Since(began).Seconds())
+	answer, tag, err = f()
+	switch {
+	case err != nil:
+		t.g.metrics.logins.end(loginFailed)
+	case tag != bolt.TagSuccess:
+		t.g.metrics.logins.end(loginRefused)
+	case t.login.complete(t.version): // or else it goes on
+		t.g.metrics.logins.end(loginAccepted)
+	}
+	return answer, tag, err
 }
 
 // signOff ends a login: the next one may be another user's. It is answered here

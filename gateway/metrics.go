@@ -74,6 +74,17 @@ const (
 	rerunDiffers rerunResult = "differs" // the client was told to begin anew
 )
 
+// loginResult is what a client's login to a MAIN came to.
+type loginResult string
+
+// The results.
+const (
+	loginAccepted loginResult = "accepted"
+	loginRefused  loginResult = "refused"
+	loginFailed   loginResult = "failed" // the connection did
+	loginSpared   loginResult = "spared" // a connection was ready that had logged in before
+)
+
 // direction is a way through the gateway.
 type direction string
 
@@ -100,14 +111,37 @@ type metrics struct {
 	accepted, acceptErrors, parked, dialErrors prometheus.Counter
 	refusals, paused                           prometheus.Counter
 	answered, reruns                           *prometheus.CounterVec
-	closed, cut, refused                       *prometheus.CounterVec
+	ends                                       endings
 	verified                                   *prometheus.CounterVec
 	moved                                      map[direction]prometheus.Counter
 	unparked                                   *prometheus.HistogramVec
+	logins                                     *loginMetrics
 	switched, held                             prometheus.Observer
 }
 
-func newMetrics(r prometheus.Registerer, is port, sessions *registry, o *outlook) (*metrics, error) {
+// endings count sessions by how they ended.
+type endings struct{ closed, cut, refused *prometheus.CounterVec }
+
+// loginMetrics are those of clients' logins to a MAIN.
+type loginMetrics struct {
+	results *prometheus.CounterVec
+	wait    prometheus.Observer
+}
+
+func newLoginMetrics(k *maker, ready *stock) *loginMetrics {
+	k.gauge("ready_connections", "Connections kept logged in to who is expected to be MAIN next.", nil, func() float64 {
+		legs, _ := ready.size()
+		return float64(legs)
+	})
+	return &loginMetrics{
+		results: k.counter("logins_total", "Logins of clients to a MAIN, by what they came to.", "result"),
+		wait:    k.histogram("login_wait_seconds", "Time that a login waited for its turn.", prometheus.DefBuckets).WithLabelValues(),
+	}
+}
+
+func (m *loginMetrics) end(r loginResult) { m.results.WithLabelValues(string(r)).Inc() }
+
+func newMetrics(r prometheus.Registerer, is port, sessions *registry, o *outlook, ready *stock) (*metrics, error) {
 	k := &maker{registerer: prometheus.WrapRegistererWith(prometheus.Labels{"port": string(is)}, r)}
 	m := &metrics{
 		accepted:     k.counter("accepted_total", "Client connections accepted.").WithLabelValues(),
@@ -118,14 +152,17 @@ func newMetrics(r prometheus.Registerer, is port, sessions *registry, o *outlook
 		refusals:     k.counter("not_main_total", "Answers of the verified MAIN that it is none, kept from clients.").WithLabelValues(),
 		answered:     k.counter("answered_total", "Units that the gateway answered in MAIN's stead.", "code"),
 		reruns:       k.counter("reruns_total", "Interrupted units run again on another connection.", "result"),
-		closed:       k.counter("closed_total", "Sessions ended by the client or by MAIN.", "reason"),
-		cut:          k.counter("cut_total", "Relayed sessions ended by the gateway.", "reason"),
-		refused:      k.counter("refused_total", "Sessions refused before they were relayed.", "reason"),
-		verified:     k.counter("verify_total", "Questions for the target's role, by what they came to.", "result"),
-		moved:        map[direction]prometheus.Counter{},
-		unparked:     k.histogram("parked_seconds", "Time parked, by how it ended.", prometheus.DefBuckets, "outcome"),
-		switched:     k.histogram("switch_seconds", "From the word of a MAIN, from losing or from holding it, to serving it.", switchBuckets).WithLabelValues(),
-		held:         k.histogram("held_seconds", "For how long clients were held from a MAIN that was to be protected first, or may have been replaced.", switchBuckets).WithLabelValues(),
+		ends: endings{
+			closed:  k.counter("closed_total", "Sessions ended by the client or by MAIN.", "reason"),
+			cut:     k.counter("cut_total", "Relayed sessions ended by the gateway.", "reason"),
+			refused: k.counter("refused_total", "Sessions refused before they were relayed.", "reason"),
+		},
+		logins:   newLoginMetrics(k, ready),
+		verified: k.counter("verify_total", "Questions for the target's role, by what they came to.", "result"),
+		moved:    map[direction]prometheus.Counter{},
+		unparked: k.histogram("parked_seconds", "Time parked, by how it ended.", prometheus.DefBuckets, "outcome"),
+		switched: k.histogram("switch_seconds", "From the word of a MAIN, from losing or from holding it, to serving it.", switchBuckets).WithLabelValues(),
+		held:     k.histogram("held_seconds", "For how long clients were held from a MAIN that was to be protected first, or may have been replaced.", switchBuckets).WithLabelValues(),
 	}
 	bytes := k.counter("bytes_total", "Bytes carried; of relays, counted after a MiB or at the end.", "direction")
 	for _, to := range []direction{toMain, toClient} {
@@ -148,12 +185,12 @@ func newMetrics(r prometheus.Registerer, is port, sessions *registry, o *outlook
 }
 
 func (m *metrics) end(how ending) {
-	counter := m.refused
+	counter := m.ends.refused
 	switch how {
 	case endFinished, endLeft, endDismissed:
-		counter = m.closed
+		counter = m.ends.closed
 	case endReplaced, endPinned, endTorn, endLostTrack, endStuck, endDrained:
-		counter = m.cut
+		counter = m.ends.cut
 	}
 	counter.WithLabelValues(string(how)).Inc()
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/neo4j/neo4j-go-driver/v5/neo4j"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +22,8 @@ func TestACrowdDoesNotQueueForTheLoginLock(t *testing.T) {
 	if slowed {
 		workers, login = 8, 50*time.Millisecond
 	}
-	p := startPair(t, nil, func(c *memgraphtest.Config) {
+	r := prometheus.NewPedanticRegistry()
+	p := startPair(t, func(c *Config) { c.Registerer = r }, func(c *memgraphtest.Config) {
 		c.User, c.Password, c.LoginTime = "someone", "secret", login
 	})
 	p.ask(1, roleQuery)
@@ -32,10 +34,15 @@ func TestACrowdDoesNotQueueForTheLoginLock(t *testing.T) {
 		return legs == workers && link
 	})
 	l.forget()
+	assert.EqualValues(t, workers, counters(t, r)["ready_connections"])
 	before := p.nodes[1].Counts().Logins
 	p.failOver(gap)
 	l.await(5 * int64(workers))
 	assert.Equal(t, before, p.nodes[1].Counts().Logins, "nobody had to log in")
+	logins := counters(t, r)
+	assert.EqualValues(t, workers, logins["logins_total spared"])
+	assert.GreaterOrEqual(t, logins["logins_total accepted"], float64(workers), "as everybody had to at first")
+	assert.GreaterOrEqual(t, logins["login_wait_seconds"], logins["logins_total accepted"], "each had its turn")
 	l.mayFail = true
 	l.verdict(t.Name(), p.written)
 	l.within(gap + 100*time.Millisecond)
