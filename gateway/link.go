@@ -37,7 +37,10 @@ type link struct {
 }
 
 // answer is what a process says of itself.
-type answer struct{ role, runID string }
+type answer struct {
+	role, runID string
+	asked       time.Time
+}
 
 func openLink(ctx context.Context, addr string, cfg *Config) (*link, error) {
 	dialling, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
@@ -82,6 +85,7 @@ func (l *link) close() {
 
 // ask returns the process's role and run_id. The link is spent after any error.
 func (l *link) ask() (answer, error) {
+	asked := time.Now()
 	res, err := l.run(roleQuery)
 	if err != nil {
 		return answer{}, fmt.Errorf("ask for the role: %w", err)
@@ -90,7 +94,7 @@ func (l *link) ask() (answer, error) {
 		return answer{}, fmt.Errorf("ask for the role: answered %v", res.Rows)
 	}
 	role, _ := res.Rows[0][0].(string)
-	return answer{role: role, runID: res.RunID()}, nil
+	return answer{role: role, runID: res.RunID(), asked: asked}, nil
 }
 
 func (l *link) run(query string) (bolt.Result, error) {

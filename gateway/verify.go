@@ -32,6 +32,7 @@ var (
 	errNotReplica = errors.New("it answers, but not as a replica")
 	errOther      = errors.New("it answers as MAIN, but is another process than the one named")
 	errSilent     = errors.New("it does not answer")
+	errOld        = errors.New("what it answered may not be true any more")
 	errSuspect    = errors.New("connections to it fail")
 	errDeposed    = errors.New("it answers as MAIN again, which the record has to say too")
 	errDoubted    = errors.New("it told a client that it is not MAIN, or hung up on one")
@@ -44,6 +45,8 @@ var (
 //     a short pause while the answer is not the wanted one;
 //   - a link that breaks shuts the gate within milliseconds and is reported; so
 //     does one on which an answer is long overdue, when it is given up;
+//   - an answer that was asked for longer than giveUpAfter ago, as one that waited
+//     for a gateway which was stopped, says nothing;
 //   - after a client's connection failed it opens another link, since the one it
 //     holds does not show that new connections can be opened;
 //   - a MAIN that clients were let through to, and that was a replica since, is none
@@ -212,6 +215,10 @@ func (v *verifier) ask(l *link, t *target) (a answer, err error) {
 // judge opens the gate if a is the MAIN that t means, and returns why not if it
 // is not, which ends the relays to it.
 func (v *verifier) judge(t *target, a answer) error {
+	if time.Since(a.asked) > giveUpAfter {
+		v.shut(t.generation, errOld)
+		return errOld
+	}
 	is, not := verdictMain, error(nil)
 	switch {
 	case a.role != t.role():

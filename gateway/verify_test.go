@@ -95,6 +95,32 @@ func TestAMainThatWasAReplicaIsNoneBeforeTheRecordSaysSo(t *testing.T) {
 	waitForState(t, g, Serving)
 }
 
+// A gateway that was stopped finds answers from before: its MAIN may have been replaced
+// since.
+func TestAnOldAnswerSaysNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		role string
+		age  time.Duration
+		want error
+	}{
+		"main, now":         {"main", 0, nil},
+		"main, in a storm":  {"main", time.Second, nil},
+		"main, long ago":    {"main", giveUpAfter + time.Millisecond, errOld},
+		"replica, now":      {"replica", 0, errNotMain},
+		"replica, long ago": {"replica", giveUpAfter + time.Millisecond, errOld},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, err := New(Config{Listen: "127.0.0.1:0"})
+			require.NoError(t, err)
+			defer g.listener.Close()
+			g.Serve("memgraph-0", nowhere, "x", 1)
+			got := g.verifier.judge(g.gate.current(), answer{c.role, "x", time.Now().Add(-c.age)})
+			assert.Equal(t, c.want, got)
+			assert.Equal(t, c.want == nil, g.Status().State == Serving)
+		})
+	}
+}
+
 // A process that accepts and says nothing, as one that is stopped or behind a
 // black hole, is never opened to, and holds up nobody.
 func TestASilentTarget(t *testing.T) {
