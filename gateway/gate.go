@@ -93,6 +93,7 @@ type gate struct {
 
 	mu         sync.Mutex
 	target     *target
+	served     *target   // that clients were let through to last
 	open       bool      // main answers now; then main is not nil
 	passable   bool      // it is open, and clients are not held
 	since      time.Time // when passable or target last changed
@@ -197,8 +198,18 @@ func (g *gate) turnLocked() (shut time.Duration) {
 		}
 		g.passable, g.since = passable, now
 	}
+	if g.passable {
+		g.served = g.target
+	}
 	g.admitLocked()
 	return shut
+}
+
+// letThroughTo reports whether t is whom clients were let through to last.
+func (g *gate) letThroughTo(t *target) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.served == t
 }
 
 // current is the target to verify.

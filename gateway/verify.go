@@ -59,8 +59,7 @@ type verifier struct {
 	log     *slog.Logger
 	stock   *stock
 
-	served    *target   // that clients were let through to last
-	deposed   *target   // the one of them that then answered as a replica
+	deposed   *target   // that clients were let through to, and that then answered as a replica
 	deposedAt time.Time // when it did so last
 
 	ear       ear
@@ -233,7 +232,7 @@ func (v *verifier) judge(t *target, a answer) error {
 	}
 	v.metrics.verified.WithLabelValues(string(is)).Inc()
 	if not != nil {
-		if v.served == t && errors.Is(not, errNotMain) {
+		if errors.Is(not, errNotMain) && v.gate.letThroughTo(t) {
 			v.deposed, v.deposedAt = t, time.Now()
 		}
 		if v.gate.dismiss(t, not) {
@@ -242,9 +241,6 @@ func (v *verifier) judge(t *target, a answer) error {
 		return not
 	}
 	v.turned(v.gate.confirm(t, a.runID), 0)
-	if v.gate.hold.Load() == nil {
-		v.served = t
-	}
 	return nil
 }
 

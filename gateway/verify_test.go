@@ -95,6 +95,34 @@ func TestAMainThatWasAReplicaIsNoneBeforeTheRecordSaysSo(t *testing.T) {
 	waitForState(t, g, Serving)
 }
 
+// The word that lets clients through is not followed by another question at once.
+func TestAMainIsDeposedAsSoonAsClientsPass(t *testing.T) {
+	for name, c := range map[string]struct {
+		served bool
+		want   error
+	}{
+		"clients were let through": {true, errDeposed},
+		"clients are held still":   {false, nil}, // it is demoted to begin a new epoch
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, err := New(Config{Listen: "127.0.0.1:0"})
+			require.NoError(t, err)
+			defer g.listener.Close()
+			g.Fresh(time.Now())
+			says := func(role string) error {
+				return g.verifier.judge(g.gate.current(), answer{role, "x", time.Now()})
+			}
+			g.Expect("memgraph-0", nowhere, "x", 1)
+			require.NoError(t, says("main"))
+			if c.served {
+				g.Serve("memgraph-0", nowhere, "x", 1)
+			}
+			require.Equal(t, errNotMain, says("replica"))
+			assert.Equal(t, c.want, says("main"))
+		})
+	}
+}
+
 // A gateway that was stopped finds answers from before: its MAIN may have been replaced
 // since.
 func TestAnOldAnswerSaysNothing(t *testing.T) {
