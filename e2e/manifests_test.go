@@ -10,18 +10,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The base is what the lab runs; of the overlay for kind the API server only
-// says whether it would take it.
-func TestOverlayForKindIsValid(t *testing.T) {
+// The base is what the lab runs; of the overlays the API server only says whether it
+// would take them.
+func TestOverlaysAreValid(t *testing.T) {
 	startLab(t)
-	const name = "memgraph" // the overlay's
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	_, err := lab.Kube.CoreV1().Namespaces().Create(t.Context(), ns, metav1.CreateOptions{})
-	if !apierrors.IsAlreadyExists(err) { // it stays until the lab ends
-		require.NoError(t, err)
+	for dir, namespace := range map[string]string{
+		"../deploy/overlays/kind":     "memgraph", // its own
+		"../deploy/overlays/isolated": metav1.NamespaceDefault,
+	} {
+		t.Run(dir, func(t *testing.T) {
+			ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+			_, err := lab.Kube.CoreV1().Namespaces().Create(t.Context(), ns, metav1.CreateOptions{})
+			if !apierrors.IsAlreadyExists(err) { // it stays until the lab ends
+				require.NoError(t, err)
+			}
+			require.NoError(t, lab.DryRun(t.Context(), dir))
+			sets, err := lab.Kube.AppsV1().StatefulSets(namespace).List(t.Context(), metav1.ListOptions{})
+			require.NoError(t, err)
+			assert.Empty(t, sets.Items, "it was a dry run")
+		})
 	}
-	require.NoError(t, lab.DryRun(t.Context(), "../deploy/overlays/kind"))
-	sets, err := lab.Kube.AppsV1().StatefulSets(name).List(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err)
-	assert.Empty(t, sets.Items, "it was a dry run")
 }
