@@ -26,6 +26,8 @@ type Bug struct {
 	unsealed         bool // the new epoch is not made durable
 	blindGateway     bool // the role is not verified
 	forgetfulGateway bool // the generation is not looked at
+	trustingGateway  bool // an answer never gets too old
+	forgivingGateway bool // a MAIN that was a replica since is one again
 }
 
 // bugs are those that the simulation is tried on.
@@ -44,6 +46,8 @@ var bugs = []Bug{
 	{Name: "the epoch is not sealed", unsealed: true},
 	{Name: "the gateway does not verify the role", blindGateway: true},
 	{Name: "the gateway obeys older generations", forgetfulGateway: true},
+	{Name: "the gateway believes answers from before it was stopped", trustingGateway: true},
+	{Name: "the gateway takes back a MAIN that was a replica", forgivingGateway: true},
 }
 
 // promoteFirst turns intent first into deed first.

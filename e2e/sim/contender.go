@@ -28,6 +28,7 @@ type contender struct {
 	pods   [size]*memgraph.Pod // the informer's cache
 	record memgraph.Topology   // the newest that was seen
 	floor  int64               // the highest generation that was seen
+	fresh  time.Duration       // when the record was last known to be up to date
 	seen   map[string]memgraph.Instance
 
 	lease    leaseView
@@ -60,7 +61,31 @@ func (c *contender) begin() {
 	}
 	c.mend()
 	c.gate.verify()
+	c.refresh()
 	c.campaign()
+}
+
+// refreshEvery is controller's: what lies between two live reads of the record.
+const refreshEvery = time.Second
+
+// refresh reads the record live, now and for ever.
+func (c *contender) refresh() {
+	c.s.spawn(func() {
+		for c.sleep(refreshEvery) == nil {
+			begun, t := c.s.now, memgraph.Topology{}
+			err := c.request(func() error {
+				t = c.w.api.record
+				return nil
+			})
+			if err != nil {
+				continue // it is tried again
+			}
+			if t.Generation > 0 && c.learn(t) {
+				c.decideSoon()
+			}
+			c.fresh = begun
+		}
+	})
 }
 
 // mend replaces open breakers about when they would let a call through. They go
@@ -155,6 +180,9 @@ func (c *contender) learn(t memgraph.Topology) bool {
 		return false
 	}
 	c.record, c.floor = t, t.Generation
+	if t.Phase == memgraph.Stable {
+		c.update(t.Main.UID, t.Main.RunID, func(i *memgraph.Instance) { i.Diverged = false })
+	}
 	c.gate.serve(t)
 	return true
 }

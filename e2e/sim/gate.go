@@ -12,6 +12,9 @@ type incarnation struct {
 	generation  int64
 }
 
+// answerAge is gateway's: what was asked for longer ago says nothing any more.
+const answerAge = 2 * time.Second
+
 // gate is a gateway: it obeys the newest record, and lets clients through only
 // while that is stable and the process that it names answers as MAIN.
 type gate struct {
@@ -24,6 +27,10 @@ type gate struct {
 	waiting []func()
 	writing int // writes under way
 	rounds  int // verifications begun; an older one is void
+
+	served    incarnation   // whom clients were let through to last
+	deposed   incarnation   // the one of them that then answered as a replica
+	deposedAt time.Duration // when it did so last
 }
 
 // serve obeys a record.
@@ -42,7 +49,7 @@ func (g *gate) serve(t memgraph.Topology) {
 	g.target, g.held = next, held
 	g.cut()
 	if g.c.w.bug.blindGateway {
-		g.confirm()
+		g.confirm(g.c.s.now)
 		return
 	}
 	g.verify()
@@ -61,36 +68,60 @@ func (g *gate) lost() {
 // verify asks the target who it is, now and again.
 func (g *gate) verify() {
 	g.rounds++
-	round, t, began := g.rounds, g.target, g.c.s.now
-	if t.generation == 0 {
-		return
+	if g.target.generation > 0 {
+		g.ask(g.rounds, g.c.s.now)
 	}
-	var ask func()
-	ask = func() {
+}
+
+// ask is one question of a round that has been without an answer since the given
+// moment, and plans the next one.
+func (g *gate) ask(round int, since time.Duration) {
+	asked := g.c.s.now
+	again := func(pause, since time.Duration) {
+		g.c.after(pause, func() { g.ask(round, since) })
+	}
+	g.c.after(g.c.w.latency(), func() {
 		if round != g.rounds {
 			return
 		}
-		p, reach := g.c.w.dial(g.c.node, t.addr)
+		p, reach := g.c.w.dial(g.c.node, g.target.addr)
 		if reach != memgraph.Answered || p.exclusive {
 			g.open = false
-			g.c.after(g.pause(began), ask)
+			again(g.pause(since), since)
 			return
 		}
-		is := p.is(memgraph.RoleMain) && p.runID == t.runID
+		role, same := p.vol.role, p.runID == g.target.runID
 		g.c.after(g.c.w.latency(), func() {
 			switch {
 			case round != g.rounds:
-			case is:
-				began = g.c.s.now
-				g.confirm()
-				g.c.after(time.Second, ask)
+			case g.c.s.now-asked > answerAge && !g.c.w.bug.trustingGateway:
+				g.open = false
+				again(0, since)
+			case g.believe(role, same):
+				g.confirm(asked)
+				again(time.Second, g.c.s.now)
 			default:
 				g.cut()
-				g.c.after(g.pause(began), ask)
+				again(g.pause(since), since)
 			}
 		})
+	})
+}
+
+// believe tells whether who answers so is the target as MAIN. One that was a replica
+// since clients were let through to it may be MAIN of a later generation, unless the
+// record was seen not to say so.
+func (g *gate) believe(role memgraph.Role, same bool) bool {
+	if role != memgraph.RoleMain {
+		if g.served == g.target {
+			g.deposed, g.deposedAt = g.target, g.c.s.now
+		}
+		return false
 	}
-	g.c.after(g.c.w.latency(), ask)
+	if g.deposed == g.target && g.c.fresh <= g.deposedAt && !g.c.w.bug.forgivingGateway {
+		return false
+	}
+	return same
 }
 
 // pause before another attempt; it is short for the first second.
@@ -101,11 +132,12 @@ func (g *gate) pause(began time.Duration) time.Duration {
 	return 100 * time.Millisecond
 }
 
-func (g *gate) confirm() {
+// confirm takes the target, which was asked at the given moment, for MAIN.
+func (g *gate) confirm(asked time.Duration) {
 	if g.main == nil {
 		main := g.target
 		g.main, g.opened = &main, false
-		g.c.w.verifies(g)
+		g.c.w.verifies(g, asked)
 	}
 	g.open = true
 	g.admitAll()
@@ -119,6 +151,7 @@ func (g *gate) admitAll() {
 	if !g.passable() {
 		return
 	}
+	g.served = g.target
 	if !g.opened {
 		g.opened = true
 		g.c.w.opens(g)

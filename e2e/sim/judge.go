@@ -136,10 +136,14 @@ func (w *world) obeys(g *gate, next incarnation) {
 	}
 }
 
-// verifies judges what a gateway takes for MAIN.
-func (w *world) verifies(g *gate) {
+// verifies judges what a gateway takes for MAIN, by what it asked at a moment: not
+// long ago, and then or since it was MAIN.
+func (w *world) verifies(g *gate, asked time.Duration) {
 	p, _ := w.dial(g.c.node, g.main.addr)
-	if p != nil && p.runID == g.main.runID && !p.dead && !p.is(memgraph.RoleMain) && w.now-p.roleChanged > maxLatency {
+	if p == nil || p.runID != g.main.runID || p.dead {
+		return // it died while it answered
+	}
+	if !p.is(memgraph.RoleMain) && p.roleChanged < max(asked, w.now-answerAge) {
 		w.convict("G3: the gateway of %s takes %s for MAIN", g.c.node, p)
 	}
 }

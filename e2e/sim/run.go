@@ -15,8 +15,6 @@ const (
 	settlePhase = 100 * time.Second
 	// look is between two looks at whether it has.
 	look = 250 * time.Millisecond
-	// maxLatency is that of a question and its answer.
-	maxLatency = 5 * time.Millisecond
 )
 
 // Outcome is what came of one schedule.
