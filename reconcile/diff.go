@@ -59,6 +59,8 @@ const listAge = 5 * time.Second
 //	                        | or from before a wipe     |
 //	                        | lost, and nobody else is  | evict
 //	                        | or commits wait for it    |
+//	                        | any, but it has diverged  | evict if lost and commits
+//	                        | or MAIN would empty it    | wait for it
 //	                        | synchronous, in step, not | drop, register async
 //	                        | partner                   |
 //	not fit, gone           | synchronous, not partner; | drop if droppable
@@ -112,6 +114,9 @@ func (d *differ) pod(p memgraph.Pod) {
 		return
 	}
 	if p.Instance.Diverged || memgraph.WouldEmpty(d.main, p) {
+		if registered && r.Mode.Synchronous() && d.forsaken(p, r) {
+			d.evict(p, "commits wait for it, and it cannot follow MAIN")
+		}
 		return // invariant 4
 	}
 	if p.Instance.Role == memgraph.RoleMain {
@@ -196,7 +201,13 @@ func (d *differ) again(p memgraph.Pod) memgraph.SyncMode {
 // another data set needs more than that.
 func (d *differ) stray(p memgraph.Pod, r memgraph.Replica) bool {
 	foreign := memgraph.Foreign(d.main, p) && p.Instance.Storage.Vertices > 0
-	return d.s.Lost(r) && !foreign && r.Evicted != p.UID && p.HasAddress(r.Address)
+	return d.forsaken(p, r) && !foreign
+}
+
+// forsaken holds for a process that MAIN has lost, and will not let go of while it
+// lives.
+func (d *differ) forsaken(p memgraph.Pod, r memgraph.Replica) bool {
+	return d.s.Lost(r) && r.Evicted != p.UID && p.HasAddress(r.Address)
 }
 
 // evict deletes one pod at a time, and none while an operator has paused.

@@ -217,6 +217,12 @@ func TestDiff(t *testing.T) {
 
 		{"an empty MAIN and a replica with data: invariant 4", healthy(unlisted(2),
 			instance(0, func(i *memgraph.Instance) { i.Storage.Vertices = 0 })), steps{}},
+		{"an empty MAIN whose commits wait for a replica with data that it has lost", healthy(lost(1), noPartner,
+			instance(0, func(i *memgraph.Instance) { i.Storage.Vertices = 0 })), steps{"evict mg_1"}},
+		{"an empty MAIN that has lost an async replica with data", healthy(lost(2), noPartner, gone(1),
+			instance(0, func(i *memgraph.Instance) { i.Storage.Vertices, i.Replicas = 0, i.Replicas[1:] })), steps{}},
+		{"commits wait for a replica that has diverged", healthy(lost(1), noPartner,
+			instance(1, func(i *memgraph.Instance) { i.Diverged = true })), steps{"evict mg_1"}},
 		{"an empty cluster", healthy(unlisted(2), func(s *memgraph.Snapshot) {
 			for i := range s.Pods {
 				s.Pods[i].Instance.Storage.Vertices = 0
