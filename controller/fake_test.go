@@ -196,6 +196,7 @@ type instance struct {
 	// is what an answer takes.
 	hangs    bool
 	slow     time.Duration
+	stalled  bool // commits and queries are kept waiting, what is asked of replication is not
 	vertices int64
 	replicas []memgraph.Replica
 	asked    int
@@ -320,9 +321,19 @@ func (f *fleet) Replicas(ctx context.Context, addr string) (rs []memgraph.Replic
 	return rs, err
 }
 
-func (f *fleet) StorageInfo(_ context.Context, addr string) (s memgraph.StorageInfo, err error) {
+func (f *fleet) StorageInfo(ctx context.Context, addr string) (s memgraph.StorageInfo, err error) {
+	if f.stalls(addr) {
+		<-ctx.Done()
+		return s, memgraph.ErrUnreachable
+	}
 	err = f.at(addr, func(i *instance) error { s.Vertices = i.vertices; return nil })
 	return s, err
+}
+
+func (f *fleet) stalls(addr string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.instances[addr] != nil && f.instances[addr].stalled
 }
 
 func (f *fleet) Version(_ context.Context, addr string) (memgraph.Version, error) {
@@ -338,7 +349,11 @@ func (f *fleet) Demote(_ context.Context, addr string) error {
 }
 
 // SealEpoch is a commit, at which MAIN notices which of its replicas are gone.
-func (f *fleet) SealEpoch(_ context.Context, addr string) error {
+func (f *fleet) SealEpoch(ctx context.Context, addr string) error {
+	if f.stalls(addr) {
+		<-ctx.Done()
+		return memgraph.ErrUnreachable
+	}
 	return f.change(addr, "seal", func(main *instance) {
 		for n, r := range main.replicas {
 			if i, ok := f.instances[memgraph.Pod{IP: strings.Split(r.Address, ":")[0]}.Addr()]; !ok || i.err != nil {
@@ -454,7 +469,7 @@ func (f *fleet) lastServed() string {
 }
 
 // newController is one over cs and f, with the given identity.
-func newController(t *testing.T, identity string, cs *fake.Clientset, f *fleet) *Controller {
+func newController(t testing.TB, identity string, cs *fake.Clientset, f *fleet) *Controller {
 	t.Helper()
 	cfg := Defaults
 	cfg.Namespace, cfg.StatefulSet, cfg.Identity, cfg.RegisterBy = testNamespace, testSet, identity, ByIP
@@ -470,4 +485,4 @@ func newController(t *testing.T, identity string, cs *fake.Clientset, f *fleet) 
 }
 
 // testLog is where a failed test shows what the controller logged.
-func testLog(t *testing.T) io.Writer { return t.Output() }
+func testLog(t testing.TB) io.Writer { return t.Output() }

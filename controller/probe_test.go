@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,12 +8,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"memgraph-controller/memgraph"
-	"memgraph-controller/reconcile"
 )
 
 // hangs is from the first question without answer to the verdict.
@@ -73,109 +70,6 @@ func TestARefusalIsSeenByTheNextProbe(t *testing.T) {
 		l.protected()
 		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrRefused })
 		l.within(Defaults.ProbeInterval+50*time.Millisecond, "a new MAIN, without any event", isMain("mg-1"))
-	})
-}
-
-// What is no reason to replace MAIN, and what is said of it meanwhile.
-func TestNoFalseAlarm(t *testing.T) {
-	all := func(l *lab, change func(*instance)) {
-		for i := range 3 {
-			l.fleet.with(i, change)
-		}
-	}
-	for name, c := range map[string]struct {
-		trouble  func(l *lab)
-		verdict  memgraph.Verdict
-		decision string
-		reason   string
-		isolated float64
-	}{
-		"MAIN is slow": {func(l *lab) { l.fleet.with(0, func(i *instance) { i.slow = 700 * time.Millisecond }) },
-			memgraph.Slow, "", "", 0},
-		"MAIN starves": {func(l *lab) { l.fleet.with(0, func(i *instance) { i.slow = 299 * time.Millisecond }) },
-			memgraph.Alive, "nothing", "as the record says", 0},
-		"a storm of logins: no answer in time, but clients get theirs": {func(l *lab) { l.fleet.with(0, func(i *instance) { i.hangs, i.chatty = true, true }) },
-			memgraph.Slow, "waiting", "not known to be dead", 0},
-		"the controller is cut off": {func(l *lab) { all(l, func(i *instance) { i.err = memgraph.ErrUnreachable }) },
-			memgraph.Unreachable, "waiting", "the controller may be cut off", 1},
-		"everybody hangs": {func(l *lab) { all(l, func(i *instance) { i.hangs = true }) },
-			memgraph.Hung, "waiting", "the controller may be cut off", 1},
-		"the password was changed": {func(l *lab) { all(l, func(i *instance) { i.err = memgraph.ErrUnauthenticated }) },
-			memgraph.Locked, "blocked", "correct the Secret", 0},
-		"the node of MAIN is not ready, MAIN answers": {func(l *lab) {
-			l.updatePod(0, func(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionFalse })
-		}, memgraph.Alive, "nothing", "as the record says", 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inLab(t, func(l *lab) {
-				ctl, stop := l.start("a")
-				defer stop()
-				l.settled()
-				before := l.record()
-				c.trouble(l)
-				<-time.After(time.Minute)
-				after := l.record()
-				assert.Equal(t, []any{before.Main, before.Generation}, []any{after.Main, after.Generation})
-				status := ctl.Status()
-				assert.Equal(t, c.verdict, status.Pods[0].Verdict)
-				if c.decision != "" {
-					assert.Equal(t, c.decision, status.Decision)
-				}
-				assert.Contains(t, status.Reason, c.reason)
-				assert.Equal(t, c.isolated, value(t, ctl.metrics.probes.isolated))
-				assert.Empty(t, l.fleet.statements("promote"))
-				assert.Len(t, status.Pods, 3, "nobody is evicted")
-			})
-		})
-	}
-}
-
-func TestReadinessThatFlapsForTenMinutes(t *testing.T) {
-	inLab(t, func(l *lab) {
-		_, stop := l.start("a")
-		defer stop()
-		l.settled()
-		before := l.record()
-		for i := range 600 {
-			ready := []corev1.ConditionStatus{corev1.ConditionFalse, corev1.ConditionTrue}[i%2]
-			l.updatePod(0, func(p *corev1.Pod) { p.Status.Conditions[0].Status = ready })
-			<-time.After(time.Second)
-		}
-		after := l.record()
-		assert.Equal(t, []any{before.Main, before.Generation}, []any{after.Main, after.Generation})
-	})
-}
-
-// REGISTER towards a target that hangs after all keeps MAIN from answering anybody
-// for 10 s. It was us who sent it.
-func TestAMainThatRegistersIsNotTakenForHung(t *testing.T) {
-	inLab(t, func(l *lab) {
-		c, stop := l.start("a")
-		defer stop()
-		l.settled()
-		before := l.record()
-		l.lose(2)
-		l.fleet.with(0, func(i *instance) {
-			i.unlist("mg_2")
-			i.register = func(ctx context.Context, _ memgraph.Registration) error {
-				l.fleet.with(0, func(i *instance) { i.hangs = true })
-				<-ctx.Done()
-				return memgraph.ErrUnreachable
-			}
-		})
-		l.comeBack(2)
-		registered := time.Now()
-		for len(l.fleet.statements("register mg_2")) < 2 {
-			<-time.After(time.Millisecond)
-			require.Less(t, time.Since(registered), time.Minute)
-		}
-		begun := time.Now()
-		<-time.After(blockedBy - 100*time.Millisecond)
-		assert.Greater(t, time.Since(begun), reconcile.PodTimeout, "we have given up long before")
-		assert.Equal(t, before.Generation, l.record().Generation)
-		assert.Equal(t, memgraph.Slow, c.Status().Pods[0].Verdict)
-
-		l.within(3*time.Second, "a new MAIN: it does not answer after that either", isMain("mg-1"))
 	})
 }
 

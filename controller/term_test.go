@@ -224,19 +224,9 @@ func TestALongWaitIsToldOnce(t *testing.T) {
 		}
 		c.Suspect()
 		<-time.After(waitingLong - time.Second)
-		told := func() (notes []string) {
-			events, err := l.cs.EventsV1().Events("").List(l.t.Context(), metav1.ListOptions{})
-			require.NoError(t, err)
-			for _, e := range events.Items {
-				if e.Reason == "Blocked" {
-					notes = append(notes, e.Note)
-				}
-			}
-			return notes
-		}
-		assert.Empty(t, told())
+		assert.Empty(t, l.alarms())
 		<-time.After(time.Minute)
-		assert.Equal(t, []string{"neither MAIN mg-0 nor its partner mg-1 answers: the controller may be cut off"}, told())
+		assert.Equal(t, []string{"neither MAIN mg-0 nor its partner mg-1 answers: the controller may be cut off"}, l.alarms())
 		stop()
 	})
 }
@@ -347,7 +337,7 @@ func TestHandlersOnlyEnqueue(t *testing.T) {
 }
 
 // testTerm is a term over cs that nobody works in.
-func testTerm(t *testing.T, cs *fake.Clientset, f *fleet) *term {
+func testTerm(t testing.TB, cs *fake.Clientset, f *fleet) *term {
 	t.Helper()
 	c := newController(t, "a", cs, f)
 	return &term{

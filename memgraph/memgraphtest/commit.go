@@ -30,6 +30,7 @@ func (r *replication) commit(tx *graph.Tx, kind transactionKind) outcome {
 	}
 	r.storage.engine.Lock()
 	defer r.storage.engine.Unlock()
+	sleep(r.life, r.faults.now().CommitTime)
 	s := r.newShipment(tx)
 	if err := s.run(); err != nil {
 		return outcome{failed: dying}

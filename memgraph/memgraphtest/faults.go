@@ -19,6 +19,11 @@ import (
 type Faults struct {
 	// Delay passes before each message, of a client or of MAIN, is obeyed.
 	Delay time.Duration `json:"delay,omitempty"`
+	// LoginTime is what each login costs, with or without a user, in the
+	// configuration's place.
+	LoginTime time.Duration `json:"login_time,omitempty"`
+	// CommitTime passes in each commit: nothing else begins, reads neither.
+	CommitTime time.Duration `json:"commit_time,omitempty"`
 	// FailPrepares is how many of the next commits a replica refuses to take; a
 	// process that starts counts anew.
 	FailPrepares int `json:"fail_prepares,omitempty"`

@@ -38,6 +38,41 @@ func TestDelay(t *testing.T) {
 	}
 }
 
+// Logins of anybody cost what is asked, one after the other.
+func TestLoginsThatTakeTime(t *testing.T) {
+	const cost = 30 * time.Millisecond
+	n := newNode(t, "n0")
+	require.NoError(t, n.SetFaults(Faults{LoginTime: cost}))
+	began := time.Now()
+	login(t, n.Server, v52)
+	login(t, n.Server, v43)
+	assert.GreaterOrEqual(t, time.Since(began), 2*cost)
+}
+
+// A commit that takes its time keeps those waiting who read, but not who asks of
+// replication.
+func TestCommitsThatTakeTime(t *testing.T) {
+	const takes = 300 * time.Millisecond
+	n := newNode(t, "n0")
+	reader, asker := login(t, n.Server, v52), login(t, n.Server, v52)
+	require.NoError(t, n.SetFaults(Faults{CommitTime: takes}))
+	began := time.Now()
+	commit := n.after("CREATE (:N)")
+	waitFor(t, "the commit to be under way", func() bool {
+		if !n.running().storage.engine.TryLock() {
+			return true
+		}
+		n.running().storage.engine.Unlock()
+		return false
+	})
+	require.Nil(t, asker.statement("SHOW REPLICATION ROLE").failure)
+	require.Nil(t, asker.statement("SHOW REPLICAS").failure)
+	assert.Less(t, time.Since(began), takes)
+	require.Nil(t, reader.statement("RETURN 1").failure)
+	assert.GreaterOrEqual(t, time.Since(began), takes)
+	require.NoError(t, <-commit)
+}
+
 func TestFailedPrepares(t *testing.T) {
 	nodes := newNodes(t, 2)
 	main, replica := nodes[0], nodes[1]

@@ -1,6 +1,7 @@
 package memgraphtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"sync/atomic"
@@ -16,6 +17,7 @@ func (s *session) authenticate(auth map[string]any) bool {
 		return false
 	}
 	if s.cfg.User == "" {
+		s.hash(s.faults.now().LoginTime)
 		return true
 	}
 	user, _ := auth["principal"].(string)
@@ -23,14 +25,14 @@ func (s *session) authenticate(auth map[string]any) bool {
 	if scheme != "basic" || user != s.cfg.User {
 		return false
 	}
-	s.hash()
+	s.hash(cmp.Or(s.faults.now().LoginTime, s.cfg.LoginTime))
 	return subtle.ConstantTimeCompare([]byte(password), []byte(s.cfg.Password)) == 1
 }
 
 // hash takes the time that checking a password takes.
-func (s *session) hash() {
-	if s.cfg.LoginTime > 0 {
-		s.desk.occupy(s.life, s.cfg.LoginTime)
+func (s *session) hash(takes time.Duration) {
+	if takes > 0 {
+		s.desk.occupy(s.life, takes)
 	}
 }
 
