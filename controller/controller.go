@@ -93,6 +93,7 @@ type Controller struct {
 	selector  string
 	end       context.CancelCauseFunc // ends Run
 	synced    chan struct{}           // closed once the caches are filled
+	vacancy   chan struct{}           // capacity 1: the lease was released
 	term      atomic.Pointer[term]    // nil while another leads
 }
 
@@ -109,6 +110,7 @@ func New(cfg Config, d Dependencies) (*Controller, error) {
 		metrics:  newMetrics(d.Registerer),
 		garbage:  workqueue.NewTyped[string](),
 		synced:   make(chan struct{}),
+		vacancy:  make(chan struct{}, 1),
 	}
 	c.news, c.gateways = newNews(c), c.newAttendance()
 	return c, nil
@@ -194,6 +196,7 @@ func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
 	}
 	records := restricted(named(RecordName(c.cfg.StatefulSet)))
 	sets := restricted(named(c.cfg.StatefulSet))
+	leadership := restricted(named(LeaseName(c.cfg.StatefulSet)))
 	pods := restricted(func(o *metav1.ListOptions) { o.LabelSelector = c.selector })
 
 	leases := restricted(func(o *metav1.ListOptions) { o.LabelSelector = gatewayOf + "=" + c.cfg.StatefulSet })
@@ -208,12 +211,13 @@ func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
 		{sets.Apps().V1().StatefulSets().Informer(), cache.ResourceEventHandlerFuncs{AddFunc: c.onSet, UpdateFunc: func(_, obj any) { c.onSet(obj) }}},
 		{pods.Core().V1().Pods().Informer(), c.podHandler()},
 		{leases.Coordination().V1().Leases().Informer(), c.gateways.handler()},
+		{leadership.Coordination().V1().Leases().Informer(), cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, obj any) { c.onLeadership(obj) }}},
 	} {
 		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
 			return nil, fmt.Errorf("watch: %w", err)
 		}
 	}
-	return []informers.SharedInformerFactory{records, sets, pods, leases}, nil
+	return []informers.SharedInformerFactory{records, sets, pods, leases, leadership}, nil
 }
 
 // learn takes a record that the watch or our own write told of, and tells the

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
@@ -29,6 +30,18 @@ func (c *Controller) Lead(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		c.campaign(ctx)
+	}
+}
+
+// onLeadership notes that the lease was released.
+func (c *Controller) onLeadership(obj any) {
+	l, ok := obj.(*coordinationv1.Lease)
+	if !ok || l.Name != LeaseName(c.cfg.StatefulSet) || l.Spec.HolderIdentity != nil && *l.Spec.HolderIdentity != "" {
+		return
+	}
+	select {
+	case c.vacancy <- struct{}{}:
+	default: // one is enough
 	}
 }
 
@@ -56,15 +69,28 @@ func (c *Controller) campaign(ctx context.Context) {
 	if err != nil {
 		panic(err) // New has validated what this checks
 	}
-	stop := context.AfterFunc(ctx, func() {
-		if !lock.acquired() {
-			release() // nobody works: nothing to wait for
-		}
-	})
-	defer stop()
+	var watcher sync.WaitGroup
+	watcher.Go(func() { c.giveUp(ctx, election, lock, release) })
 	elector.Run(election)
+	release()
+	watcher.Wait()
 	if lock.acquired() {
 		<-ended
+	}
+}
+
+// giveUp releases a campaign that nobody works for, once ctx ends, and once the lease
+// was released: the next campaign begins with an attempt at it, where this one would
+// come to that after up to 2.2 times RetryPeriod.
+func (c *Controller) giveUp(ctx, election context.Context, lock *lock, release func()) {
+	select {
+	case <-election.Done():
+		return
+	case <-ctx.Done():
+	case <-c.vacancy:
+	}
+	if !lock.acquired() {
+		release()
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // trouble is how long something looks like the death of MAIN.
-var trouble = flag.Duration("trouble", 8*time.Second, "how long something lasts that only looks like a failure")
+var trouble = flag.Duration("trouble", 5*time.Second, "how long something lasts that only looks like a failure")
 
 const (
 	// crowdSize is how many clients log in again at once when MAIN changes, each for
@@ -124,7 +124,7 @@ func storm(ctx context.Context, s *scenario) {
 	require.NoError(s.t, Pause(ctx, *trouble))
 	s.before, err = lab.Leader(ctx)
 	require.NoError(s.t, err)
-	s.begun = sight.At
+	s.begun = sight.At.Add(1) // what held before is no matter
 }
 
 // gather has a crowd of clients at the gateways until the test ends, each with a
