@@ -32,8 +32,9 @@ const (
 	attendFor   = 10 * time.Second
 	// forgetAfter is when the Lease of a gateway that died is deleted.
 	forgetAfter = 10 * time.Minute
-	// attendTimeout bounds one request, and the wait for commits under way.
-	attendTimeout = 2 * time.Second
+	// quietTimeout bounds the wait for commits under way, and attendTimeout the request
+	// after it. Both together leave time for the next renewal.
+	quietTimeout, attendTimeout = 2 * time.Second, 2 * time.Second
 )
 
 // attendance is which gateways there are and by which record each holds its
@@ -110,18 +111,12 @@ func (a *attendance) expect() {
 	}
 }
 
-// attend renews the Lease, with the record by which clients are held, if they are
-// and nothing is under way any more.
+// attend renews the Lease, with the record by which clients are held. A commit that
+// does not come to an end costs no renewal: the gateway is there.
 func (a *attendance) attend(ctx context.Context) error {
+	at := a.heldBy(ctx)
 	ctx, cancel := context.WithTimeout(ctx, attendTimeout)
 	defer cancel()
-	at := ""
-	if t := a.latest(); t.Generation > 0 && t.Phase != memgraph.Stable {
-		generation, err := a.quiet(ctx)
-		if err == nil && generation == t.Generation && a.latest().Revision == t.Revision {
-			at = t.Revision
-		}
-	}
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"annotations": map[string]string{quietAt: at}},
 		"spec":     map[string]any{"renewTime": metav1.NowMicro()},
@@ -134,6 +129,22 @@ func (a *attendance) attend(ctx context.Context) error {
 		return a.enter(ctx, at)
 	}
 	return err
+}
+
+// heldBy is the revision of the record by which clients are held with nothing under way
+// any more; "" if they are not, or something still is after quietTimeout.
+func (a *attendance) heldBy(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, quietTimeout)
+	defer cancel()
+	t := a.latest()
+	if t.Generation == 0 || t.Phase == memgraph.Stable {
+		return ""
+	}
+	generation, err := a.quiet(ctx)
+	if err != nil || generation != t.Generation || a.latest().Revision != t.Revision {
+		return ""
+	}
+	return t.Revision
 }
 
 // enter makes the Lease.

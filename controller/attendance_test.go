@@ -10,7 +10,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 
 	"memgraph-controller/memgraph"
 )
@@ -140,6 +143,40 @@ func TestNothingIsAnnouncedOfARecordThatHasPassed(t *testing.T) {
 	lease, err = cs.CoordinationV1().Leases(testNamespace).Get(t.Context(), a.leaseName(), metav1.GetOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, "6", lease.Annotations[quietAt])
+}
+
+// timedLeases notes how much time each renewal is given.
+type timedLeases struct {
+	coordinationclient.LeaseInterface
+	given []time.Duration
+}
+
+func (l *timedLeases) Patch(ctx context.Context, name string, kind types.PatchType, patch []byte, o metav1.PatchOptions, sub ...string) (*coordinationv1.Lease, error) {
+	end, _ := ctx.Deadline()
+	l.given = append(l.given, time.Until(end))
+	return l.LeaseInterface.Patch(ctx, name, kind, patch, o, sub...)
+}
+
+// A commit that does not come to an end is no reason to take the gateway for dead, nor
+// does it take any of the time that the API server may need.
+func TestACommitThatHangsCostsNoRenewal(t *testing.T) {
+	cs, _ := newClientset()
+	a := newController(t, "a", cs, newFleet(0)).newAttendance()
+	a.latest = func() memgraph.Topology {
+		return memgraph.Topology{Generation: 2, Phase: memgraph.Switching, Revision: "5"}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		a.quiet = func(ctx context.Context) (int64, error) { <-ctx.Done(); return 0, ctx.Err() }
+		timed := &timedLeases{LeaseInterface: a.leases}
+		a.leases = timed
+		require.NoError(t, a.attend(t.Context()), "made")
+		require.NoError(t, a.attend(t.Context()), "renewed")
+		assert.Equal(t, []time.Duration{attendTimeout, attendTimeout}, timed.given)
+		lease, err := cs.CoordinationV1().Leases(testNamespace).Get(t.Context(), a.leaseName(), metav1.GetOptions{})
+		require.NoError(t, err)
+		assert.WithinDuration(t, time.Now(), lease.Spec.RenewTime.Time, 0)
+		assert.Less(t, quietTimeout+attendTimeout+attendEvery, attendFor, "the next renewal comes in time")
+	})
 }
 
 // A gateway is told that the watch is alive though nothing else happens.
