@@ -3,31 +3,25 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
 	"memgraph-controller/controller"
@@ -118,20 +112,14 @@ func operatorCommands() []*cobra.Command {
 		return op.Order(ctx, memgraph.OrderResume, "")
 	})
 	history := o.command("history", "Print the last changes of MAIN", func(ctx context.Context, op *controller.Operator) error {
-		switch output {
-		case "table":
-			return op.History(ctx)
-		case "json":
-			return op.HistoryJSON(ctx)
-		}
-		return fmt.Errorf("--output: unknown value %q; use table or json", output)
+		return op.History(ctx, controller.Format(output))
 	})
 	status := o.command("status", "Print what the record says", func(ctx context.Context, op *controller.Operator) error { return op.Status(ctx) })
 	switchover.Flags().StringVar(&to, "to", "", "pod that is to be MAIN (default: the partner, whoever it is)")
 	failover.Flags().StringVar(&to, "to", "", "pod that is to be MAIN")
 	failover.Flags().BoolVar(&lossy, "accept-data-loss", false, "say that acknowledged writes may be lost")
 	pause.Flags().StringVar(&reason, "reason", "", "why, for those who wonder")
-	history.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	history.Flags().StringVarP(&output, "output", "o", string(controller.Table), "table or json")
 	reseed.Use, reseed.Args = "reseed POD", func(cmd *cobra.Command, args []string) error {
 		if err := cobra.ExactArgs(1)(cmd, args); err != nil {
 			return err
@@ -156,11 +144,11 @@ func (o *operator) command(use, short string, do func(context.Context, *controll
 	f.StringVar(&o.statefulSet, "statefulset", "memgraph", "name of the Memgraph StatefulSet")
 	f.DurationVar(&o.wait, "wait", 30*time.Second, "how long to wait for the end of it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		restConfig, namespace, err := cluster(o.kubeconfig, o.namespace)
+		restConfig, namespace, err := controller.Access(o.kubeconfig, o.namespace)
 		if err != nil {
 			return err
 		}
-		kube, _, err := clientsets(restConfig)
+		kube, _, err := controller.Clientsets(restConfig)
 		if err != nil {
 			return err
 		}
@@ -184,12 +172,12 @@ func prepareCommand(stderr io.Writer) *cobra.Command {
 				return err
 			}
 			log := slog.New(slog.NewJSONHandler(stderr, nil))
-			restConfig, namespace, err := cluster(kubeconfig, p.Namespace)
+			restConfig, namespace, err := controller.Access(kubeconfig, p.Namespace)
 			if err != nil {
 				log.Warn("api server is not known, the data stays", "err", err)
 				return nil
 			}
-			kube, _, err := clientsets(restConfig)
+			kube, _, err := controller.Clientsets(restConfig)
 			if err != nil {
 				return err
 			}
@@ -206,16 +194,16 @@ func prepareCommand(stderr io.Writer) *cobra.Command {
 
 // options are the flags of run, as they were given.
 type options struct {
-	controller controller.Config
-	gateway    gateway.Config
-	tls        memgraph.TLS
+	controller  controller.Config
+	gateway     gateway.Config
+	tls         memgraph.TLS
+	credentials memgraph.Credentials
 
-	kubeconfig             string
-	httpListen             string
-	userFile, passwordFile string
-	logLevel               string
-	shutdownDelay          time.Duration
-	stderr                 io.Writer
+	kubeconfig    string
+	httpListen    string
+	logLevel      string
+	shutdownDelay time.Duration
+	stderr        io.Writer
 }
 
 func runCommand(stderr io.Writer) *cobra.Command {
@@ -244,10 +232,9 @@ func (o *options) addFlags(cmd *cobra.Command) {
 	o.controller.AddFlags(parts)
 	o.gateway.AddFlags(parts)
 	o.tls.AddFlags(parts)
+	o.credentials.AddFlags(parts)
 	f.AddGoFlagSet(parts)
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig; see above for what is used without it")
-	f.StringVar(&o.userFile, "user-file", "", "file that holds Memgraph's user name")
-	f.StringVar(&o.passwordFile, "password-file", "", "file that holds Memgraph's password")
 	f.StringVar(&o.httpListen, "http-listen", ":8080", "host:port for /healthz, /readyz, /metrics and /status")
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "how long clients are still accepted after SIGTERM, for endpoints to follow")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -265,40 +252,6 @@ func (o *options) validate() error {
 	return errors.Join(errs...)
 }
 
-// credentials come from files or the environment, never from a flag's value. A
-// user without a password, or the other way round, is a mistake: to log in as
-// somebody else than was meant would only fail later.
-func (o *options) credentials() (bolt.Auth, error) {
-	auth := bolt.Auth{User: os.Getenv("MEMGRAPH_USER"), Password: os.Getenv("MEMGRAPH_PASSWORD")}
-	from := "MEMGRAPH_USER, MEMGRAPH_PASSWORD"
-	if o.userFile != "" || o.passwordFile != "" {
-		if auth != (bolt.Auth{}) {
-			return bolt.Auth{}, errors.New("--user-file, --password-file: MEMGRAPH_USER or MEMGRAPH_PASSWORD is set too; unset them or drop the flags")
-		}
-		from = "--user-file, --password-file"
-		if o.userFile == "" || o.passwordFile == "" {
-			return bolt.Auth{}, errors.New("--user-file, --password-file: only one of them is given; give both or neither")
-		}
-		for _, f := range []struct {
-			flag, path string
-			into       *string
-		}{{"user-file", o.userFile, &auth.User}, {"password-file", o.passwordFile, &auth.Password}} {
-			content, err := os.ReadFile(f.path)
-			if err != nil {
-				return bolt.Auth{}, fmt.Errorf("--%s: %w", f.flag, err)
-			}
-			*f.into = strings.TrimRight(string(content), "\r\n")
-		}
-		if auth.User == "" {
-			return bolt.Auth{}, errors.New("--user-file: it is empty")
-		}
-	}
-	if (auth.User == "") != (auth.Password == "") {
-		return bolt.Auth{}, fmt.Errorf("%s: one of the two is empty; give both or neither", from)
-	}
-	return auth, nil
-}
-
 // run builds the parts and runs them until ctx ends or one fails.
 func (o *options) run(ctx context.Context) error {
 	var level slog.Level
@@ -308,7 +261,7 @@ func (o *options) run(ctx context.Context) error {
 	log := slog.New(slog.NewJSONHandler(o.stderr, &slog.HandlerOptions{Level: level}))
 	klog.SetSlogLogger(log)
 
-	restConfig, namespace, err := cluster(o.kubeconfig, o.controller.Namespace)
+	restConfig, namespace, err := controller.Access(o.kubeconfig, o.controller.Namespace)
 	if err != nil {
 		return err
 	}
@@ -316,7 +269,7 @@ func (o *options) run(ctx context.Context) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	auth, err := o.credentials()
+	auth, err := o.credentials.Auth(bolt.Auth{User: os.Getenv("MEMGRAPH_USER"), Password: os.Getenv("MEMGRAPH_PASSWORD")})
 	if err != nil {
 		return err
 	}
@@ -324,23 +277,6 @@ func (o *options) run(ctx context.Context) error {
 		return fmt.Errorf("--memgraph-tls: %w", err)
 	}
 	return o.serve(ctx, restConfig, auth, log)
-}
-
-// cluster finds the API server, and the namespace where none was given.
-func cluster(kubeconfig, namespace string) (*rest.Config, string, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
-	restConfig, err := loader.ClientConfig()
-	if err != nil {
-		return nil, "", fmt.Errorf("--kubeconfig: %w", err)
-	}
-	if namespace == "" {
-		if namespace, _, err = loader.Namespace(); err != nil {
-			return nil, "", fmt.Errorf("--namespace: %w", err)
-		}
-	}
-	return restConfig, namespace, nil
 }
 
 // serve runs controller, gateway and HTTP server. At the end of ctx the
@@ -360,7 +296,7 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 	if err != nil {
 		return err
 	}
-	urgent, routine, err := clientsets(restConfig)
+	urgent, routine, err := controller.Clientsets(restConfig)
 	if err != nil {
 		return err
 	}
@@ -387,8 +323,11 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 		return err
 	}
 	suspect.Store(new(control.Suspect))
-	server := &httpServer{control: control, gate: gate, registry: registry, stopping: ctx}
-	return o.runAll(ctx, control, gate, server)
+	return o.runAll(ctx, control, gate, controller.HTTP{
+		Ready:   func() error { return ready(ctx, control, gate) },
+		Status:  func() any { return status{control.Status(), gate.Status()} },
+		Metrics: registry,
+	})
 }
 
 // within bounds what closes connections: the peer may be gone.
@@ -401,7 +340,7 @@ func within(ctx context.Context, f func(context.Context) error) error {
 // runAll ends with the first error, or in order once ctx has ended: leadership
 // is given up at once, clients are still accepted for a while and then drained,
 // and the record is watched to the last, since the gateway obeys it till then.
-func (o *options) runAll(ctx context.Context, control *controller.Controller, gate *gateway.Gateway, server *httpServer) error {
+func (o *options) runAll(ctx context.Context, control *controller.Controller, gate *gateway.Gateway, server controller.HTTP) error {
 	listener, err := net.Listen("tcp", o.httpListen)
 	if err != nil {
 		return fmt.Errorf("--http-listen: %w", err)
@@ -425,72 +364,27 @@ func (o *options) runAll(ctx context.Context, control *controller.Controller, ga
 		return gate.Run(carrying)
 	})
 	group.Go(func() error { return control.Run(serving) })
-	group.Go(func() error { return server.run(serving, listener) })
+	group.Go(func() error { return server.Serve(serving, listener) })
 	return group.Wait()
-}
-
-// clientsets returns one for record and lease, with a connection of its own and
-// no client-side rate limit, and one for all else.
-func clientsets(base *rest.Config) (urgent, routine *kubernetes.Clientset, err error) {
-	base = rest.AddUserAgent(rest.CopyConfig(base), "memgraph-controller")
-	unlimited := rest.CopyConfig(base)
-	unlimited.QPS = -1
-	unlimited.Dial = (&net.Dialer{Timeout: 2 * time.Second}).DialContext // another dialer, another connection
-	if urgent, err = kubernetes.NewForConfig(unlimited); err != nil {
-		return nil, nil, fmt.Errorf("client of the API server: %w", err)
-	}
-	if routine, err = kubernetes.NewForConfig(base); err != nil {
-		return nil, nil, fmt.Errorf("client of the API server: %w", err)
-	}
-	return urgent, routine, nil
-}
-
-// httpServer answers probes, scrapes and people.
-type httpServer struct {
-	control  *controller.Controller
-	gate     *gateway.Gateway
-	registry *prometheus.Registry
-	stopping context.Context // ends with SIGTERM
-}
-
-// run serves until ctx ends.
-func (s *httpServer) run(ctx context.Context, l net.Listener) error {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", s.ready)
-	mux.HandleFunc("GET /status", s.status)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve http: %w", err)
-	}
-	return nil
 }
 
 // ready means that the gateway knows whom to serve, not that MAIN is well: an
 // endpoint that is taken away while MAIN changes would turn clients away who
-// could have been parked.
-func (s *httpServer) ready(w http.ResponseWriter, _ *http.Request) {
+// could have been parked. It ends with stopping.
+func ready(stopping context.Context, control *controller.Controller, gate *gateway.Gateway) error {
 	switch {
-	case s.stopping.Err() != nil:
-		http.Error(w, "stopping", http.StatusServiceUnavailable)
-	case !s.control.Synced():
-		http.Error(w, "caches are not synced", http.StatusServiceUnavailable)
-	case s.gate.Status().Generation == 0:
-		http.Error(w, "no MAIN has been decided on yet", http.StatusServiceUnavailable)
-	default:
-		_, _ = io.WriteString(w, "ok\n")
+	case stopping.Err() != nil:
+		return errors.New("stopping")
+	case !control.Synced():
+		return errors.New("caches are not synced")
+	case gate.Status().Generation == 0:
+		return errors.New("no MAIN has been decided on yet")
 	}
+	return nil
 }
 
-func (s *httpServer) status(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(struct {
-		controller.Status
-		Gateway gateway.Status `json:"gateway"`
-	}{s.control.Status(), s.gate.Status()})
+// status is what this replica knows.
+type status struct {
+	controller.Status
+	Gateway gateway.Status `json:"gateway"`
 }

@@ -198,10 +198,10 @@ func TestStatusAndHistoryAreTables(t *testing.T) {
 		assert.Regexp(t, `(?m)^last order: +switchover `+next.Pod+`: done: `+next.Pod+` is MAIN`, out.String())
 		assert.Regexp(t, `(?m)^`+next.Pod+` +`+next.IP+` .* main `, out.String())
 		out.Reset()
-		require.NoError(t, o.History(t.Context()))
+		require.NoError(t, o.History(t.Context(), Table))
 		assert.Regexp(t, `(?m)^2000-\S+ +2 +switchover +mg-0 +`+next.Pod+` +\d+ms +an operator asked for it$`, out.String())
 		out.Reset()
-		require.NoError(t, o.HistoryJSON(t.Context()))
+		require.NoError(t, o.History(t.Context(), JSON))
 		var changes []memgraph.Change
 		require.NoError(t, json.Unmarshal(out.Bytes(), &changes))
 		assert.Equal(t, l.record().History, changes)

@@ -120,12 +120,33 @@ func partnerWord(t memgraph.Topology) string {
 	return t.Partner.Pod + ", not in sync"
 }
 
+// Format is how a report is printed.
+type Format string
+
+// The kinds of Format.
+const (
+	Table Format = "table"
+	JSON  Format = "json"
+)
+
 // History tells the last changes of MAIN, the newest first.
-func (o *Operator) History(ctx context.Context) error {
+func (o *Operator) History(ctx context.Context, as Format) error {
+	if as != Table && as != JSON {
+		return fmt.Errorf("--output: unknown value %q; use %s or %s", as, Table, JSON)
+	}
 	t, err := o.store.Load(ctx)
 	if err != nil {
 		return err
 	}
+	if as == JSON {
+		encoder := json.NewEncoder(o.out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(slices.Concat([]memgraph.Change{}, t.History)) // [] where there is none
+	}
+	return table(o.out, historyRows(t))
+}
+
+func historyRows(t memgraph.Topology) [][]string {
 	rows := [][]string{{"WHEN", "GENERATION", "KIND", "FROM", "TO", "TOOK", "REASON"}}
 	for _, c := range t.History {
 		reason := c.Reason
@@ -136,18 +157,7 @@ func (o *Operator) History(ctx context.Context) error {
 			c.When.Format(time.RFC3339), fmt.Sprint(c.Generation), c.Kind, cmp.Or(c.From, "-"), c.To, took(c), reason,
 		})
 	}
-	return table(o.out, rows)
-}
-
-// HistoryJSON tells the same as JSON.
-func (o *Operator) HistoryJSON(ctx context.Context) error {
-	t, err := o.store.Load(ctx)
-	if err != nil {
-		return err
-	}
-	encoder := json.NewEncoder(o.out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(slices.Concat([]memgraph.Change{}, t.History)) // [] where there is none
+	return rows
 }
 
 // took is how long a change took in all.
