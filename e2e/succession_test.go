@@ -21,18 +21,29 @@ const slowStatements = 80 * time.Millisecond
 // inARow is how many failovers follow each other as fast as they can.
 const inARow = 10
 
+// progress is how far a failover has come: the record, the new MAIN, and how often that
+// was asked for its replicas since it has one.
+type progress struct {
+	Sight
+	heir  memgraphtest.State
+	asked int64
+}
+
 // A leader that dies after any step of a failover leaves it to the next one, which
-// finishes it in the same generation: no other pod becomes MAIN.
+// finishes it in the same generation: no other pod becomes MAIN. By then the old MAIN
+// is back, as MAIN, and may be so before anybody else obeys the new one.
 func TestLeaderDiesAtAStepOfAFailover(t *testing.T) {
+	promoted := func(p progress) bool { return p.heir.Role == memgraphtest.RoleMain }
+	registered := func(p progress) bool { return promoted(p) && len(p.heir.Replicas) > 0 }
 	for _, step := range []struct {
 		name    string
-		reached func(Sight, memgraphtest.State) bool
+		reached func(progress) bool
+		fenced  bool // a replica obeys the new MAIN by then
 	}{
-		{"the decision is recorded", func(s Sight, _ memgraphtest.State) bool { return s.Phase == string(memgraph.FailingOver) }},
-		{"the new MAIN is promoted", func(_ Sight, m memgraphtest.State) bool { return m.Role == memgraphtest.RoleMain }},
-		{"the first replica is registered", func(_ Sight, m memgraphtest.State) bool {
-			return m.Role == memgraphtest.RoleMain && len(m.Replicas) > 0
-		}},
+		{"the decision is recorded", func(p progress) bool { return p.Phase == string(memgraph.FailingOver) }, false},
+		{"the new MAIN is promoted", promoted, false},
+		{"the first replica is registered", registered, true},
+		{"all is done but the last write", func(p progress) bool { return registered(p) && p.asked > 0 }, true},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			ctx, s := newScenario(t)
@@ -44,6 +55,10 @@ func TestLeaderDiesAtAStepOfAFailover(t *testing.T) {
 			s.awaitStep(ctx, heir, step.reached)
 			require.NoError(t, lab.Kill(ctx, s.before.Pod))
 			require.NoError(t, heir.SetFaults(ctx, memgraphtest.Faults{}))
+			s.awaitOldMain(ctx)
+			if state, err := heir.State(ctx); assert.NoError(t, err) {
+				assert.Equal(t, step.fenced, len(state.Replicas) > 0, "the next leader has not begun")
+			}
 
 			at, err := lab.Eye.First(ctx, "the end of the failover", func(now Sight) bool {
 				return now.Generation > s.before.Record.Generation && now.Phase == string(memgraph.Stable)
@@ -63,15 +78,38 @@ func TestLeaderDiesAtAStepOfAFailover(t *testing.T) {
 }
 
 // awaitStep waits until a failover to heir has come that far.
-func (s *scenario) awaitStep(ctx context.Context, heir *memgraphtest.Control, reached func(Sight, memgraphtest.State) bool) {
+func (s *scenario) awaitStep(ctx context.Context, heir *memgraphtest.Control, reached func(progress) bool) {
 	s.t.Helper()
-	for {
+	for before := int64(-1); ; {
+		counts, err := heir.Counts(ctx)
+		require.NoError(s.t, err)
 		state, err := heir.State(ctx)
 		require.NoError(s.t, err)
-		if now := lab.Eye.Last(); now.Generation > s.before.Record.Generation && reached(now, state) {
+		if asked := counts.Statements["SHOW REPLICAS"]; before < 0 || len(state.Replicas) == 0 {
+			before = asked
+		}
+		now := progress{lab.Eye.Last(), state, counts.Statements["SHOW REPLICAS"] - before}
+		if now.Generation > s.before.Record.Generation && reached(now) {
 			require.NotEqual(s.t, string(memgraph.Stable), now.Phase, "the failover was over before the leader could be killed")
 			return
 		}
+		require.NoError(s.t, Pause(ctx, time.Millisecond))
+	}
+}
+
+// awaitOldMain waits until the MAIN that was killed runs again, as the MAIN that it was.
+func (s *scenario) awaitOldMain(ctx context.Context) {
+	s.t.Helper()
+	back := func() bool {
+		control, err := lab.Control(s.before.Record.Main)
+		if err != nil {
+			return false
+		}
+		defer control.Close()
+		state, err := control.State(ctx)
+		return err == nil && state.Running && state.RunID != s.before.pod(s.before.Record.Main).RunID && state.Role == memgraphtest.RoleMain
+	}
+	for !back() {
 		require.NoError(s.t, Pause(ctx, time.Millisecond))
 	}
 }

@@ -32,6 +32,10 @@ func (s *Server) controls() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s.State()) // the reader is gone
 	})
+	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(s.Counts()) // the reader is gone
+	})
 	mux.HandleFunc("GET /dump", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, s.Dump()) // the reader is gone
 	})
@@ -98,16 +102,20 @@ func (c *Control) CrashAt(ctx context.Context, p CrashPoint) error {
 }
 
 // State is Server.State.
-func (c *Control) State(ctx context.Context) (State, error) {
-	body, err := c.do(ctx, http.MethodGet, "state")
+func (c *Control) State(ctx context.Context) (State, error) { return view[State](ctx, c, "state") }
+
+// Counts is Server.Counts.
+func (c *Control) Counts(ctx context.Context) (Counts, error) { return view[Counts](ctx, c, "counts") }
+
+func view[T any](ctx context.Context, c *Control, path string) (seen T, err error) {
+	body, err := c.do(ctx, http.MethodGet, path)
 	if err != nil {
-		return State{}, err
+		return seen, err
 	}
-	var s State
-	if err := json.Unmarshal(body, &s); err != nil {
-		return State{}, fmt.Errorf("control state: %w", err)
+	if err := json.Unmarshal(body, &seen); err != nil {
+		return seen, fmt.Errorf("control %s: %w", path, err)
 	}
-	return s, nil
+	return seen, nil
 }
 
 // Dump is Server.Dump.

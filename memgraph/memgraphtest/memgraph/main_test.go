@@ -192,9 +192,12 @@ func TestTwoProcesses(t *testing.T) {
 	main.join(replica, "SYNC")
 	main.must("CREATE (:A)")
 	assert.Equal(t, main.dump(), replica.dump())
+	counts, err := main.control.Counts(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, int64(1), counts.Statements["REGISTER REPLICA"])
 
 	replica.kill()
-	_, err := main.run("CREATE (:B)")
+	_, err = main.run("CREATE (:B)")
 	assert.ErrorContains(t, err, "RPC communication error")
 	replica.launch()
 	main.awaitStatus("ready")
