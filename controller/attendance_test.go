@@ -3,6 +3,9 @@ package controller
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,10 +13,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"memgraph-controller/memgraph"
 )
@@ -145,16 +147,14 @@ func TestNothingIsAnnouncedOfARecordThatHasPassed(t *testing.T) {
 	assert.Equal(t, "6", lease.Annotations[quietAt])
 }
 
-// timedLeases notes how much time each renewal is given.
-type timedLeases struct {
-	coordinationclient.LeaseInterface
-	given []time.Duration
-}
+// timed is an API server that notes how much time each request is given.
+type timed []time.Duration
 
-func (l *timedLeases) Patch(ctx context.Context, name string, kind types.PatchType, patch []byte, o metav1.PatchOptions, sub ...string) (*coordinationv1.Lease, error) {
-	end, _ := ctx.Deadline()
-	l.given = append(l.given, time.Until(end))
-	return l.LeaseInterface.Patch(ctx, name, kind, patch, o, sub...)
+func (given *timed) RoundTrip(r *http.Request) (*http.Response, error) {
+	end, _ := r.Context().Deadline()
+	*given = append(*given, time.Until(end))
+	body := io.NopCloser(strings.NewReader(`{"kind": "Lease", "apiVersion": "coordination.k8s.io/v1"}`))
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}, r.Context().Err()
 }
 
 // A commit that does not come to an end is no reason to take the gateway for dead, nor
@@ -166,15 +166,15 @@ func TestACommitThatHangsCostsNoRenewal(t *testing.T) {
 		return memgraph.Topology{Generation: 2, Phase: memgraph.Switching, Revision: "5"}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		a.quiet = func(ctx context.Context) (int64, error) { <-ctx.Done(); return 0, ctx.Err() }
-		timed := &timedLeases{LeaseInterface: a.leases}
-		a.leases = timed
-		require.NoError(t, a.attend(t.Context()), "made")
-		require.NoError(t, a.attend(t.Context()), "renewed")
-		assert.Equal(t, []time.Duration{attendTimeout, attendTimeout}, timed.given)
-		lease, err := cs.CoordinationV1().Leases(testNamespace).Get(t.Context(), a.leaseName(), metav1.GetOptions{})
+		var given timed
+		api, err := kubernetes.NewForConfig(&rest.Config{Host: "http://api", Transport: &given})
 		require.NoError(t, err)
-		assert.WithinDuration(t, time.Now(), lease.Spec.RenewTime.Time, 0)
+		a.leases = api.CoordinationV1().Leases(testNamespace)
+		a.quiet = func(ctx context.Context) (int64, error) { <-ctx.Done(); return 0, ctx.Err() }
+		begun := time.Now()
+		require.NoError(t, a.attend(t.Context()))
+		assert.Equal(t, quietTimeout, time.Since(begun))
+		assert.Equal(t, timed{attendTimeout}, given)
 		assert.Less(t, quietTimeout+attendTimeout+attendEvery, attendFor, "the next renewal comes in time")
 	})
 }
