@@ -16,10 +16,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/rest"
 
 	"memgraph-controller/controller"
+	"memgraph-controller/gateway"
+	"memgraph-controller/memgraph/memgraphtest"
 )
 
 const module = "memgraph-controller"
@@ -367,6 +372,57 @@ func testText(t *testing.T, dir string) string {
 		all.Write(text)
 	}
 	return all.String()
+}
+
+var (
+	ofOurs = regexp.MustCompile(`\bmemgraph_controller_\w+`)
+	fqName = regexp.MustCompile(`fqName: "(\w+)"`)
+)
+
+// The rules that are shipped for Prometheus name metrics that there are, and each
+// tells people what to do about it.
+func TestAlertsAreAboutWhatIsMeasured(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	authority := memgraphtest.NewAuthority(t)
+	door := gateway.Door{CertFile: authority.CertFile, KeyFile: authority.KeyFile}
+	_, err := gateway.New(gateway.Config{Listen: "127.0.0.1:0", Door: door, Registerer: registry})
+	require.NoError(t, err)
+	kube, _, err := controller.Clientsets(&rest.Config{})
+	require.NoError(t, err)
+	cfg := controller.Defaults
+	cfg.Namespace, cfg.StatefulSet, cfg.Identity = "x", "x", "x"
+	_, err = controller.New(cfg, controller.Dependencies{Urgent: kube, Routine: kube, Registerer: registry})
+	require.NoError(t, err)
+	described := make(chan *prometheus.Desc)
+	go func() { defer close(described); registry.Describe(described) }()
+	measured := map[string]bool{}
+	for d := range described {
+		measured[fqName.FindStringSubmatch(d.String())[1]] = true
+	}
+
+	file, err := os.ReadFile("deploy/alerts.yaml")
+	require.NoError(t, err)
+	var rules struct {
+		Groups []struct {
+			Name  string
+			Rules []struct {
+				Alert, Expr, For    string
+				Labels, Annotations map[string]string
+			}
+		}
+	}
+	require.NoError(t, yaml.UnmarshalStrict(file, &rules))
+	require.NotEmpty(t, rules.Groups)
+	for _, r := range rules.Groups[0].Rules {
+		names := ofOurs.FindAllString(r.Expr, -1)
+		assert.NotEmpty(t, names, r.Alert)
+		for _, name := range names {
+			assert.True(t, measured[strings.TrimSuffix(name, "_bucket")], "%s: nobody measures %s", r.Alert, name)
+		}
+		assert.NotEmpty(t, r.Labels["severity"], r.Alert)
+		assert.NotEmpty(t, r.Annotations["summary"], r.Alert)
+		assert.NotEmpty(t, r.Annotations["description"], r.Alert)
+	}
 }
 
 // The product is kept lean: another direct dependency needs a reason here.
