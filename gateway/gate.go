@@ -8,12 +8,13 @@ import (
 )
 
 // target is a statement about where clients belong; the first has no address and
-// says that they wait. It is immutable.
+// says that they wait. It is immutable, but for what its gate's mutex guards.
 type target struct {
 	pod, addr, runID string
 	generation       int64
 	replica          bool          // it is to be one, and not MAIN
 	replaced         chan struct{} // closed when a higher statement has come
+	served           bool          // clients were let through to it; of its gate's mutex
 }
 
 // role is what the target has to answer.
@@ -93,7 +94,6 @@ type gate struct {
 
 	mu         sync.Mutex
 	target     *target
-	served     *target   // that clients were let through to last
 	open       bool      // main answers now; then main is not nil
 	passable   bool      // it is open, and clients are not held
 	since      time.Time // when passable or target last changed
@@ -199,17 +199,17 @@ func (g *gate) turnLocked() (shut time.Duration) {
 		g.passable, g.since = passable, now
 	}
 	if g.passable {
-		g.served = g.target
+		g.target.served = true
 	}
 	g.admitLocked()
 	return shut
 }
 
-// letThroughTo reports whether t is whom clients were let through to last.
+// letThroughTo reports whether clients were let through to t.
 func (g *gate) letThroughTo(t *target) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.served == t
+	return t.served
 }
 
 // current is the target to verify.
