@@ -88,13 +88,18 @@ type Controller struct {
 	gateways *attendance
 	garbage  workqueue.TypedInterface[string] // addresses of ended instances
 
-	podLister corelisters.PodNamespaceLister
-	setLister appslisters.StatefulSetNamespaceLister
-	selector  string
-	end       context.CancelCauseFunc // ends Run
-	synced    chan struct{}           // closed once the caches are filled
-	vacancy   chan struct{}           // capacity 1: the lease was released
-	term      atomic.Pointer[term]    // nil while another leads
+	cached   caches
+	selector string
+	end      context.CancelCauseFunc // ends Run
+	synced   chan struct{}           // closed once the caches are filled
+	vacancy  chan struct{}           // capacity 1: the lease was released
+	term     atomic.Pointer[term]    // nil while another leads
+}
+
+// caches are what the informers keep.
+type caches struct {
+	pods corelisters.PodNamespaceLister
+	sets appslisters.StatefulSetNamespaceLister
 }
 
 // New checks cfg. The controller does nothing until Run and Lead.
@@ -201,8 +206,8 @@ func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
 
 	leases := restricted(func(o *metav1.ListOptions) { o.LabelSelector = gatewayOf + "=" + c.cfg.StatefulSet })
 
-	c.setLister = sets.Apps().V1().StatefulSets().Lister().StatefulSets(c.cfg.Namespace)
-	c.podLister = pods.Core().V1().Pods().Lister().Pods(c.cfg.Namespace)
+	c.cached.sets = sets.Apps().V1().StatefulSets().Lister().StatefulSets(c.cfg.Namespace)
+	c.cached.pods = pods.Core().V1().Pods().Lister().Pods(c.cfg.Namespace)
 	for _, w := range []struct {
 		informer cache.SharedIndexInformer
 		handler  cache.ResourceEventHandler

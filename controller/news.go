@@ -172,7 +172,7 @@ func (n *news) reconciled(results []reconcile.Result) {
 
 // event is sent in the background, or dropped if there are too many.
 func (n *news) event(kind, reason, action, note string) {
-	set, err := n.c.setLister.Get(n.c.cfg.StatefulSet)
+	set, err := n.c.cached.sets.Get(n.c.cfg.StatefulSet)
 	if err != nil {
 		return // nothing to attach it to
 	}

@@ -23,7 +23,7 @@ const ReplicatedCondition corev1.PodConditionType = "memgraph-controller/replica
 // and its condition says otherwise. A new leader finds there what the old one has
 // said.
 func (e effects) showReadiness(ctx context.Context, s memgraph.Snapshot, name string) error {
-	object, err := e.c.podLister.Get(name)
+	object, err := e.c.cached.pods.Get(name)
 	if err != nil || !isGated(object) {
 		return nil // it is gone, or nobody waits for it
 	}

@@ -26,7 +26,7 @@ func (c *Controller) snapshot(t memgraph.Topology) memgraph.Snapshot {
 // instances.
 func (c *Controller) pods() []memgraph.Pod {
 	var pods []memgraph.Pod
-	listed, _ := c.podLister.List(labels.Everything()) // of a cache: it cannot fail
+	listed, _ := c.cached.pods.List(labels.Everything()) // of a cache: it cannot fail
 	for _, p := range listed {
 		if pod, ok := c.pod(p); ok {
 			pods = append(pods, pod)
@@ -38,7 +38,7 @@ func (c *Controller) pods() []memgraph.Pod {
 
 // wanted is how many pods the StatefulSet asks for, 0 while that is not known.
 func (c *Controller) wanted() int {
-	set, err := c.setLister.Get(c.cfg.StatefulSet)
+	set, err := c.cached.sets.Get(c.cfg.StatefulSet)
 	if err != nil {
 		return 0
 	}

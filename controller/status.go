@@ -99,7 +99,7 @@ func (c *Controller) statusOf(p memgraph.Pod, r memgraph.Replica) StatusPod {
 		Mode: r.Mode, Replication: r.Status, Behind: -r.Behind,
 		BreakerOpen: c.breakers.Open(reconcile.BreakerKey(p)),
 	}
-	if object, err := c.podLister.Get(p.Name); err == nil {
+	if object, err := c.cached.pods.Get(p.Name); err == nil {
 		s.Replicated = conditionOf(object, ReplicatedCondition).Status == corev1.ConditionTrue
 	}
 	if i.Version.Known() {
