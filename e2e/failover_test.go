@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"memgraph-controller/memgraph"
 )
 
 // rounds is how often each test makes MAIN fail: five, by two gateways each, tell a
@@ -35,13 +37,14 @@ type failure struct {
 
 // run is one test's: writers that go on through all its rounds, and what was
 // measured. The record is timed from the call that made MAIN fail, and from when
-// the eye saw the deletion.
+// the eye saw the deletion; word is from the record that lets clients through to the
+// new MAIN until a gateway does whose replica does not lead.
 type run struct {
 	t       *testing.T
 	writers []*Writer
 	begun   time.Time
 
-	failed, seen, passage, gap, queued, whole Sample
+	failed, seen, passage, word, gap, queued, whole Sample
 }
 
 // measure makes MAIN fail as often as asked, and checks what it did to clients.
@@ -76,12 +79,13 @@ func repeat(t *testing.T, f failure, n int) *run {
 	if f.deletes {
 		rows = append(rows, Row{"deletion seen to record", r.seen})
 	}
-	rows = append(rows, Row{"record to gateway redirected", r.passage},
+	rows = append(rows, Row{"record to gateway redirected", r.passage}, Row{"record lets clients through to redirected", r.word},
 		Row{"longest gap between acknowledged writes", r.gap}, Row{"failure to full redundancy", r.whole},
 		Row{"urgent queue wait", r.queued})
 	require.NoError(t, PrintTable(t.Output(), f.title, rows))
 	t.Logf("pods that had diverged and started empty: %v", lab.Eye.Reseeds(r.begun))
 	assert.Less(t, r.passage.Percentile(99), 500*time.Millisecond, "record to redirect, p99")
+	assert.Less(t, r.word.Percentile(50), 50*time.Millisecond, "record lets clients through to redirect, median")
 	assert.Less(t, r.queued.Percentile(99), time.Second, "urgent queue wait, p99")
 	assert.Len(t, r.queued, n, "every round left its line of history")
 	r.judgeWrites(ctx)
@@ -145,6 +149,7 @@ func (r *run) round(ctx context.Context, f failure) {
 	for _, at := range reached {
 		r.passage = append(r.passage, at.Sub(sight.At))
 	}
+	r.hearWord(ctx, sight.Generation, reached)
 	for _, w := range r.writers {
 		_, err = w.FirstAck(ctx, reached[0])
 		require.NoError(r.t, err)
@@ -171,6 +176,21 @@ func (r *run) round(ctx context.Context, f failure) {
 	for _, c := range changes {
 		if c.Generation == sight.Generation {
 			r.queued = append(r.queued, time.Duration(c.Stages["queued"]*float64(time.Millisecond)))
+		}
+	}
+}
+
+// hearWord notes how long the gateways took that hear of a change by their watch alone.
+func (r *run) hearWord(ctx context.Context, generation int64, reached []time.Time) {
+	word, err := lab.Eye.First(ctx, "the word to let clients through", func(s Sight) bool {
+		return s.Generation == generation && s.Phase == string(memgraph.Stable)
+	})
+	require.NoError(r.t, err)
+	leader, err := lab.Leader(ctx)
+	require.NoError(r.t, err)
+	for i, door := range r.doors() {
+		if door.name != leader.Pod {
+			r.word = append(r.word, max(0, reached[i].Sub(word.At)))
 		}
 	}
 }
