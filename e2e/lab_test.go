@@ -42,16 +42,20 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// logs are the controllers' last words, for a test that failed.
-func logs() string {
+// logs are the last words of the controllers, and of other pods, for a test that failed.
+func logs(others ...string) string {
 	controllers, err := lab.Controllers(context.Background())
 	if err != nil {
 		return err.Error()
 	}
-	var b strings.Builder
+	pods := others
 	for _, c := range controllers {
-		l, err := lab.Logs(c.Pod)
-		fmt.Fprintf(&b, "%s (%v):\n%s\n", c.Pod, err, l[max(0, len(l)-20_000):])
+		pods = append(pods, c.Pod)
+	}
+	var b strings.Builder
+	for _, p := range pods {
+		l, err := lab.Logs(p)
+		fmt.Fprintf(&b, "%s (%v):\n%s\n", p, err, l[max(0, len(l)-20_000):])
 	}
 	return b.String()
 }

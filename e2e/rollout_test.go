@@ -38,9 +38,12 @@ func roll(t *testing.T, title string, rounds int, roll func(ctx context.Context,
 		for _, w := range r.writers {
 			gap = append(gap, w.Gap(begun).Length())
 		}
+		if diverged := lab.Eye.Reseeds(r.begun); !assert.Empty(t, diverged, "nobody has diverged in rollout %d", i) {
+			t.Log(logs(diverged...))
+			break
+		}
 	}
 	require.NoError(t, PrintTable(t.Output(), title, []Row{{"until whole again", took}, {"longest gap between acknowledged writes", gap}}))
-	assert.Empty(t, lab.Eye.Reseeds(r.begun), "nobody has diverged")
 	assert.Less(t, gap.Percentile(100), maxGap)
 	r.judgeWrites(ctx)
 	for _, w := range r.writers {
