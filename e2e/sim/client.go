@@ -54,6 +54,7 @@ func (w *world) write(c *contender, id int) {
 	if !r.within(w.now+clientPatience) || r.err != nil {
 		if r.err == errForbidden {
 			w.ledger.forbidden++
+			c.gate.doubt(main)
 		}
 		return
 	}

@@ -19,10 +19,11 @@ type menace struct {
 }
 
 // Odds that an action is met by a fault, one in so many: what changes a role, a
-// registration or the record is rare, a commit is not.
+// registration or the record is rare, a commit or a gateway's question is not.
 const (
 	atDeed   = 20
 	atCommit = 150
+	atAnswer = 150
 )
 
 // act is a moment in the middle of what a process does. The fault that meets it
@@ -136,6 +137,9 @@ func (m *menace) outage(d time.Duration) {
 func (m *menace) partition(d time.Duration) {
 	a := node(m.w.rand.IntN(nodes))
 	b := node((int(a) + 1 + m.w.rand.IntN(nodes-1)) % nodes)
+	if m.w.chance(3) {
+		a, b = node(m.w.rand.IntN(contenders)), apiNode // who misses what is decided
+	}
 	m.w.tracef("fault: %s and %s are cut off from each other for %v", a, b, d)
 	m.w.net.change(a, b, 1)
 	m.lasts(d, func() { m.w.net.change(a, b, -1) })

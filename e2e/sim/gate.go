@@ -91,6 +91,7 @@ func (g *gate) ask(round int, since time.Duration) {
 			return
 		}
 		role, same := p.vol.role, p.runID == g.target.runID
+		g.c.w.act("answer", atAnswer, g.c.struck)
 		g.c.after(g.c.w.latency(), func() {
 			switch {
 			case round != g.rounds:
@@ -106,6 +107,14 @@ func (g *gate) ask(round int, since time.Duration) {
 			}
 		})
 	})
+}
+
+// doubt has main asked anew, which told a client that it is none.
+func (g *gate) doubt(main *incarnation) {
+	if g.main == main {
+		g.open = false
+		g.verify()
+	}
 }
 
 // believe tells whether who answers so is the target as MAIN. One that was a replica
@@ -137,8 +146,8 @@ func (g *gate) confirm(asked time.Duration) {
 	if g.main == nil {
 		main := g.target
 		g.main, g.opened = &main, false
-		g.c.w.verifies(g, asked)
 	}
+	g.c.w.verifies(g, asked)
 	g.open = true
 	g.admitAll()
 }

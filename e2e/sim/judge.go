@@ -20,6 +20,7 @@ type judge struct {
 	mains      map[int64]string // the process recorded as MAIN of each generation
 	served     incarnation      // to which a gateway opened, in the highest generation
 	servedAt   time.Duration
+	opened     map[*gate]incarnation // to whom each gateway has opened last
 	volumes    map[string]*volume
 	last       failover.Plan // the last decision
 	kinds      map[failover.Kind]int
@@ -28,7 +29,7 @@ type judge struct {
 }
 
 func newJudge() judge {
-	return judge{mains: map[int64]string{}, volumes: map[string]*volume{}, kinds: map[failover.Kind]int{}, gaps: map[Gap]bool{}}
+	return judge{mains: map[int64]string{}, opened: map[*gate]incarnation{}, volumes: map[string]*volume{}, kinds: map[failover.Kind]int{}, gaps: map[Gap]bool{}}
 }
 
 // convict ends the schedule.
@@ -157,7 +158,10 @@ func (w *world) opens(g *gate) {
 		w.convict("G3: the gateway of %s opens to %s, not MAIN of generation %d", g.c.node, g.main.runID, g.main.generation)
 	case p == nil || p.runID != g.main.runID || p.dead:
 		return // it died while it answered
+	case w.judge.opened[g] == *g.main && w.crowning(p) && g.main.generation < w.api.record.Generation:
+		w.convict("G3: the gateway of %s opens again to %s, which becomes MAIN of generation %d", g.c.node, p, w.api.record.Generation)
 	}
+	w.judge.opened[g] = *g.main
 	if g.main.generation > w.judge.served.generation {
 		w.judge.served, w.judge.servedAt = *g.main, w.now
 	}
@@ -171,6 +175,13 @@ func (w *world) opens(g *gate) {
 	if !w.spoilt() {
 		w.convict("G1: %s is MAIN of generation %d and lacks write %d, which was acknowledged", p, g.main.generation, write)
 	}
+}
+
+// crowning holds while p has been promoted, and is not MAIN for good: clients are
+// held.
+func (w *world) crowning(p *process) bool {
+	t := w.api.record
+	return t.Phase.ChangesMain() && t.Main.RunID == p.runID && p.roleChanged >= w.judge.begun
 }
 
 // acknowledged judges the acknowledgement of a write that came as main's.

@@ -19,10 +19,14 @@ func (a *apiServer) order(verb memgraph.Verb) {
 	a.publish(func(c *contender) { c.onRecord(t) })
 }
 
-// operate is an operator at work at a bad time: a switchover, or a pause for d.
+// operate is an operator at work at a bad time: a switchover, now and then there and
+// back, or a pause for d.
 func (m *menace) operate(d time.Duration) {
 	if !m.w.chance(3) {
 		m.w.api.order(memgraph.OrderSwitchover)
+		if m.w.chance(3) {
+			m.w.after(d/4, func() { m.w.api.order(memgraph.OrderSwitchover) })
+		}
 		return
 	}
 	m.w.api.order(memgraph.OrderPause)
