@@ -43,8 +43,7 @@ type Config struct {
 	// Settle is how long a handover lets other gateways park.
 	Settle time.Duration
 
-	UrgentWorkers  int
-	RoutineWorkers int
+	UrgentWorkers int
 
 	Policy memgraph.Policy
 }
@@ -66,9 +65,8 @@ var Defaults = Config{
 	ProbeTimeout:  300 * time.Millisecond,
 	ProbeMisses:   3,
 	// The record reaches the other replicas within 7 ms (p99 as measured).
-	Settle:         100 * time.Millisecond,
-	UrgentWorkers:  2,
-	RoutineWorkers: 8,
+	Settle:        100 * time.Millisecond,
+	UrgentWorkers: 2,
 	// A MAIN that dies five times in ten minutes, whoever it is, has a reason that
 	// another failover does not mend.
 	Policy: memgraph.Policy{
@@ -123,7 +121,6 @@ func (c Config) Validate() error {
 		v.wrong("lease-duration", "%s is not whole seconds, which is all that a Lease can hold", c.LeaseDuration)
 	}
 	v.fewer("urgent-workers", c.UrgentWorkers)
-	v.fewer("routine-workers", c.RoutineWorkers)
 	v.policy(c.Policy)
 	return errors.Join(v...)
 }

@@ -27,7 +27,6 @@ func TestAWrongConfigNamesTheFlag(t *testing.T) {
 		"probe-misses":         func(c *Config) { c.ProbeMisses = 1 },
 		"handover-settle":      func(c *Config) { c.Settle = -1 },
 		"urgent-workers":       func(c *Config) { c.UrgentWorkers = 0 },
-		"routine-workers":      func(c *Config) { c.RoutineWorkers = -3 },
 		"sync-mode":            func(c *Config) { c.Policy.SyncChoice = "async" },
 		"on-partner-loss":      func(c *Config) { c.Policy.PartnerLoss = "panic" },
 		"max-failovers":        func(c *Config) { c.Policy.MaxFailovers = 21 },

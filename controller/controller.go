@@ -112,11 +112,11 @@ func New(cfg Config, d Dependencies) (*Controller, error) {
 		store:    &configMapStore{configMaps: d.Urgent.CoreV1().ConfigMaps(cfg.Namespace), statefulSet: cfg.StatefulSet},
 		seen:     newObservations(),
 		breakers: reconcile.NewBreakers(),
-		metrics:  newMetrics(d.Registerer),
 		garbage:  workqueue.NewTyped[string](),
 		synced:   make(chan struct{}),
 		vacancy:  make(chan struct{}, 1),
 	}
+	c.metrics = newMetrics(d.Registerer, c.breakers)
 	c.news, c.gateways = newNews(c), c.newAttendance()
 	return c, nil
 }

@@ -34,7 +34,9 @@ func (c *Controller) onPod(before, after any) {
 	if e.before == nil && e.after == nil {
 		return // no pod of ours, or nothing that could be read
 	}
-	c.tellReaders()
+	if readable(e.before) != readable(e.after) {
+		c.tellReaders()
+	}
 	if gone := e.before; gone != nil && (e.after == nil || gone.UID != e.after.UID || gone.Container != e.after.Container) {
 		c.ended(*gone, e.after)
 	}
@@ -49,18 +51,26 @@ func (c *Controller) onPod(before, after any) {
 		term.urgent.add(clusterKey, received)
 	}
 	name := e.pod().Name
-	term.routine.add(name, received)
+	term.routine.hear(name, received)
 	if main := c.record.latest().Main; !main.None() && main.Pod != name {
-		term.routine.add(main.Pod, received) // it may now let go of the pod's registration
+		term.routine.hear(main.Pod, received) // it may now let go of the pod's registration
 	}
+}
+
+// readable is where clients may read from p, "" where they may not.
+func readable(p *memgraph.Pod) string {
+	if p == nil || !p.Fit() {
+		return ""
+	}
+	return p.Addr()
 }
 
 // tellReaders tells of the pods that are fit to be read from.
 func (c *Controller) tellReaders() {
 	fit := map[string]string{}
 	for _, p := range c.pods() {
-		if p.Fit() {
-			fit[memgraph.ReplicaName(p.Name)] = p.Addr()
+		if addr := readable(&p); addr != "" {
+			fit[memgraph.ReplicaName(p.Name)] = addr
 		}
 	}
 	c.deps.Readers(fit)

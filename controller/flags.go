@@ -18,7 +18,6 @@ func (c *Config) AddFlags(f *flag.FlagSet) {
 	f.IntVar(&c.ProbeMisses, "probe-misses", c.ProbeMisses, "misses in a row that mean a hang: after probe-timeout, and as many probe-interval less one")
 	f.DurationVar(&c.Settle, "handover-settle", c.Settle, "time that a planned change of MAIN gives other gateways to park")
 	f.IntVar(&c.UrgentWorkers, "urgent-workers", c.UrgentWorkers, "workers of the urgent lane")
-	f.IntVar(&c.RoutineWorkers, "routine-workers", c.RoutineWorkers, "workers of the routine lane: pods that are looked at in parallel")
 
 	f.StringVar((*string)(&c.Policy.SyncChoice), "sync-mode", string(c.Policy.SyncChoice), "how the partner is registered from now on: auto (strict_sync from Memgraph 3.8 on), strict_sync or sync")
 	f.StringVar((*string)(&c.Policy.PartnerLoss), "on-partner-loss", string(c.Policy.PartnerLoss), "what becomes of writes: degrade (they go on unprotected) or wait (they fail until the partner is back)")

@@ -1,11 +1,15 @@
 package controller
 
 import (
+	"sync"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"k8s.io/client-go/util/workqueue"
 
 	"memgraph-controller/memgraph"
+	"memgraph-controller/reconcile"
 )
 
 const metricsPrefix = "memgraph_controller_"
@@ -15,8 +19,12 @@ var fast = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 
 
 // metrics of one controller. Labels: lane is urgent or routine, kind is a
 // failover.Kind, target main or partner, stage one of
-// failover's stages, verb a reconcile.Verb, result ok or error.
+// failover's stages, verb a reconcile.Verb, state a reconcile.State, result ok or error.
 type metrics struct {
+	// breakers count the pods by the state of their circuit breaker.
+	breakers    map[reconcile.State]prometheus.GaugeFunc
+	unprotected stopwatch
+
 	leading    prometheus.Gauge
 	generation prometheus.Gauge
 	inSync     prometheus.Gauge
@@ -38,7 +46,7 @@ type queueMetrics struct {
 	queued, worked             *prometheus.HistogramVec
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, breakers *reconcile.Breakers) *metrics {
 	f := promauto.With(r)
 	gauge := func(name, help string) prometheus.Gauge {
 		return f.NewGauge(prometheus.GaugeOpts{Name: metricsPrefix + name, Help: help})
@@ -52,7 +60,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	histograms := func(name, help string, labels ...string) *prometheus.HistogramVec {
 		return f.NewHistogramVec(prometheus.HistogramOpts{Name: metricsPrefix + name, Help: help, Buckets: fast}, labels)
 	}
-	return &metrics{
+	m := &metrics{
+		breakers: map[reconcile.State]prometheus.GaugeFunc{},
+
 		leading:    gauge("leading", "1 while this replica holds the lease and works."),
 		generation: gauge("generation", "Generation of the newest record that was seen."),
 		inSync:     gauge("in_sync", "1 while the record says that the partner holds every acknowledged write."),
@@ -79,12 +89,50 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			worked:     histograms("queue_work_seconds", "Time that a key takes.", "lane"),
 		},
 	}
+	for _, state := range []reconcile.State{reconcile.Closed, reconcile.HalfOpen, reconcile.Open} {
+		m.breakers[state] = f.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: metricsPrefix + "breakers", Help: "Pods by the state of the circuit breaker that work on them is behind.",
+			ConstLabels: prometheus.Labels{"state": string(state)},
+		}, func() float64 { return float64(breakers.Count(state)) })
+	}
+	f.NewCounterFunc(prometheus.CounterOpts{
+		Name: metricsPrefix + "unprotected_seconds_total", Help: "Time for which the record has said that no partner holds every acknowledged write.",
+	}, func() float64 { return m.unprotected.total().Seconds() })
+	return m
+}
+
+// stopwatch adds up the time for which it runs. Safe for concurrent use.
+type stopwatch struct {
+	mu      sync.Mutex
+	before  time.Duration
+	started time.Time // zero while it stands
+}
+
+func (w *stopwatch) run(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case on && w.started.IsZero():
+		w.started = time.Now()
+	case !on && !w.started.IsZero():
+		w.before, w.started = w.before+time.Since(w.started), time.Time{}
+	}
+}
+
+func (w *stopwatch) total() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.started.IsZero() {
+		return w.before
+	}
+	return w.before + time.Since(w.started)
 }
 
 // record shows what a record says.
 func (m *metrics) record(t memgraph.Topology) {
 	m.generation.Set(float64(t.Generation))
 	m.inSync.Set(one(t.InSync))
+	m.unprotected.run(!t.InSync)
 	m.paused.Set(one(t.Paused != nil))
 }
 

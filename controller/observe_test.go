@@ -162,12 +162,19 @@ func TestNothingIsKeptOfAPodThatIsGone(t *testing.T) {
 		l.fleet.with(2, func(i *instance) { i.err = memgraph.ErrUnreachable })
 		<-time.After(time.Minute)
 		key := reconcile.BreakerKey(memgraph.Pod{UID: "uid-2", Container: "process://c1"})
-		assert.True(t, c.breakers.Open(key))
+		assert.NotEqual(t, reconcile.Closed, c.breakers.State(key))
+		shown := map[string]float64{}
+		for s, gauge := range c.metrics.breakers {
+			shown[string(s)] = value(t, gauge)
+		}
+		assert.Equal(t, 2.0, shown["closed"])
+		assert.Equal(t, 1.0, shown["open"]+shown["half-open"])
+		assert.Equal(t, c.breakers.State(key), c.Status().Pods[2].Breaker)
 		l.lose(2)
 		synctest.Wait()
 		assert.Equal(t, []string{"10.0.0.2:7687"}, l.fleet.forgotten)
 		assert.Zero(t, c.seen.of("uid-2"))
-		assert.False(t, c.breakers.Open(key))
+		assert.Equal(t, reconcile.Closed, c.breakers.State(key))
 	})
 }
 
@@ -265,4 +272,21 @@ func TestWhatMainIsSendingToIsNotDropped(t *testing.T) {
 			assert.ErrorIs(t, err, memgraph.ErrUnsafe, status)
 		}
 	}
+}
+
+func TestUnprotectedTimeIsCounted(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.running()
+		c, stop := l.start("a")
+		defer stop()
+		l.settled()
+		counted := c.metrics.unprotected.total()
+		<-time.After(time.Minute)
+		assert.Equal(t, counted, c.metrics.unprotected.total(), "the partner is in sync")
+		l.listed("mg_2", memgraph.StatusInvalid) // so nobody can stand in
+		l.lose(l.record().Partner.Index)
+		l.within(time.Second, "no partner in sync", func(t memgraph.Topology) bool { return !t.InSync })
+		<-time.After(3 * time.Second)
+		assert.InDelta(t, 3, (c.metrics.unprotected.total() - counted).Seconds(), 0.5)
+	})
 }

@@ -24,6 +24,10 @@ const (
 	routine laneName = "routine"
 )
 
+// hearPause is between two looks at a key that events call for, however many: a flood
+// of them must not have the routine lane ask MAIN as fast as it answers.
+const hearPause = 10 * time.Millisecond
+
 // lane is a work queue of keys that knows since when each key has waited.
 type lane struct {
 	name  laneName
@@ -32,6 +36,7 @@ type lane struct {
 
 	mu    sync.Mutex
 	since map[string]time.Time // the oldest event of a key that nobody has taken
+	taken map[string]time.Time // when a key was taken last
 }
 
 // waitObserver is told how long a key waited, in seconds.
@@ -46,6 +51,22 @@ func newLane(name laneName, first, last time.Duration, m *metrics) *lane {
 		}),
 		wait:  m.laneWait.WithLabelValues(string(name)),
 		since: map[string]time.Time{},
+		taken: map[string]time.Time{},
+	}
+}
+
+// hear is add for an event of which there may be many: the key is not taken within
+// hearPause of the last time.
+func (l *lane) hear(key string, received time.Time) {
+	l.mu.Lock()
+	_, waiting := l.since[key]
+	if !waiting {
+		l.since[key] = received
+	}
+	rest := hearPause - time.Since(l.taken[key])
+	l.mu.Unlock()
+	if !waiting {
+		l.queue.AddAfter(key, rest) // at once, if that is over
 	}
 }
 
@@ -71,6 +92,7 @@ func (l *lane) take() (key string, received time.Time, ok bool) {
 	l.mu.Lock()
 	received, waited := l.since[key]
 	delete(l.since, key)
+	l.taken[key] = now
 	l.mu.Unlock()
 	if !waited {
 		return key, now, true

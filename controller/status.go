@@ -58,7 +58,8 @@ type StatusPod struct {
 	Mode        memgraph.SyncMode      `json:"mode,omitempty"`
 	Replication memgraph.ReplicaStatus `json:"replication,omitempty"`
 	Behind      int64                  `json:"behind,omitempty"`
-	BreakerOpen bool                   `json:"breakerOpen,omitempty"`
+	// Breaker is the state of the circuit breaker that the pod is behind.
+	Breaker reconcile.State `json:"breaker,omitempty"`
 	// Replicated is what the pod's readiness gate says.
 	Replicated bool `json:"replicated,omitempty"`
 }
@@ -97,7 +98,7 @@ func (c *Controller) statusOf(p memgraph.Pod, r memgraph.Replica) StatusPod {
 		Name: p.Name, IP: p.IP, Ready: p.Ready, Terminating: p.Terminating,
 		Reach: i.Reach, Verdict: i.Verdict, Role: i.Role, RunID: i.RunID, Vertices: i.Storage.Vertices, Diverged: i.Diverged,
 		Mode: r.Mode, Replication: r.Status, Behind: -r.Behind,
-		BreakerOpen: c.breakers.Open(reconcile.BreakerKey(p)),
+		Breaker: c.breakers.State(reconcile.BreakerKey(p)),
 	}
 	if object, err := c.cached.pods.Get(p.Name); err == nil {
 		s.Replicated = conditionOf(object, ReplicatedCondition).Status == corev1.ConditionTrue

@@ -65,7 +65,7 @@ func (c *Controller) runTerm(ctx, authority context.Context, valid func() error)
 	t.supersede()
 }
 
-// startRoutine starts the routine workers once the record was read live: what the
+// startRoutine starts the routine lane once the record was read live: what the
 // watch has delivered so far may be from before the last leader's last write.
 func (t *term) startRoutine(ctx context.Context, wg *sync.WaitGroup) {
 	for ctx.Err() == nil {
@@ -75,12 +75,7 @@ func (t *term) startRoutine(ctx context.Context, wg *sync.WaitGroup) {
 		_ = sleep(ctx, urgentLastRetry) // its end ends the loop
 	}
 	t.reconcileAll()
-	for range t.c.cfg.RoutineWorkers {
-		wg.Go(func() {
-			for t.processRoutine() {
-			}
-		})
-	}
+	t.processRoutine(wg)
 }
 
 // newGeneration ends what the routine lane does for the present generation.

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"memgraph-controller/memgraph"
+	"memgraph-controller/reconcile"
 )
 
 func isMain(pod string) func(memgraph.Topology) bool {
@@ -293,7 +294,7 @@ func (w *waits) Observe(seconds float64) { *w = append(*w, seconds) }
 
 func TestALaneMeasuresFromTheOldestEventOfAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLane(urgent, urgentFirstRetry, urgentLastRetry, newMetrics(prometheus.NewRegistry()))
+		l := newLane(urgent, urgentFirstRetry, urgentLastRetry, newMetrics(prometheus.NewRegistry(), reconcile.NewBreakers()))
 		defer l.queue.ShutDown()
 		var observed waits
 		l.wait = &observed

@@ -39,15 +39,20 @@ func (t *term) processUrgent(working, authority context.Context) bool {
 	return true
 }
 
-// processRoutine takes one key of the routine lane; false once it is shut down.
-func (t *term) processRoutine() bool {
-	key, _, ok := t.routine.take()
-	if !ok {
-		return false
+// processRoutine takes one key of the routine lane after the other until that is shut
+// down. Each has a worker of its own, so that pods that hang, however many, leave one
+// to every other: there are as many keys as pods, and each is in one place at a time.
+func (t *term) processRoutine(workers *sync.WaitGroup) {
+	for {
+		key, _, ok := t.routine.take()
+		if !ok {
+			return
+		}
+		workers.Go(func() {
+			defer t.routine.queue.Done(key)
+			t.settle(t.routine, key, t.syncPod(t.presentGeneration(), key))
+		})
 	}
-	defer t.routine.queue.Done(key)
-	t.settle(t.routine, key, t.syncPod(t.presentGeneration(), key))
-	return true
 }
 
 // settle is the one place where the errors of a lane end.

@@ -44,13 +44,9 @@ func newScenario(t *testing.T) (context.Context, *scenario) {
 
 // async is the replica that is not the partner.
 func (s *scenario) async() string {
-	for _, p := range s.before.Pods {
-		if p.Name != s.before.Record.Main && p.Name != s.before.Record.Partner {
-			return p.Name
-		}
-	}
-	require.FailNow(s.t, "there is none")
-	return ""
+	pods := bystanders(s.before)
+	require.NotEmpty(s.t, pods)
+	return pods[0]
 }
 
 // assertSteady asserts that the record has kept MAIN, and never said that the

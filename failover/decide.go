@@ -319,6 +319,8 @@ func refuse(s memgraph.Snapshot, p memgraph.Pod, why string) (Plan, bool) {
 		return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s; %s came back with another database%s", why, p.Name, remedy)}, true
 	case holds.Vertices > 0 || held != "" && held == holds.Database:
 		return Plan{}, false
+	case s.Wanted == 0: // the StatefulSet is being replaced
+		return Plan{Kind: Waiting, Reason: fmt.Sprintf("%s; %s holds no data, and how many pods there are to be is not known yet", why, p.Name)}, true
 	}
 	for i := range s.Wanted {
 		o, ok := s.Pod(i)

@@ -80,6 +80,7 @@ func TestDecide(t *testing.T) {
 		{"main came back empty, untold", healthy(replaced(0), notInSync, vertices(0, 0), untold), Blocked, "", "mg-0 holds no data and mg-1 does"},
 		{"main came back empty, a third pod pending, untold", healthy(replaced(0), notInSync, vertices(0, 0), vertices(1, 0), pending(2), untold), Waiting, "", "whether mg-2 does"},
 		{"main came back empty, a third pod gone, untold", healthy(replaced(0), notInSync, vertices(0, 0), vertices(1, 0), gone(2), untold), Waiting, "", "whether mg-2 does"},
+		{"main came back empty, the StatefulSet gone, untold", healthy(replaced(0), notInSync, vertices(0, 0), gone(1), gone(2), untold, wantsNone), Waiting, "", "how many pods"},
 		{"an empty cluster's main came back, untold", healthy(replaced(0), notInSync, vertices(0, 0), vertices(1, 0), vertices(2, 0), untold), Readopt, "mg-0", "data is back"},
 
 		// A living MAIN that is about to end.

@@ -175,6 +175,9 @@ func promotable(s memgraph.Snapshot, name string) (p memgraph.Pod, why string) {
 // mayHoldData tells which pod holds data beside an empty one, or may; "" if all
 // are known to be empty.
 func mayHoldData(s memgraph.Snapshot, empty string) string {
+	if s.Wanted == 0 { // the StatefulSet is being replaced
+		return empty + " holds no data, and how many pods there are to be is not known"
+	}
 	for i := range s.Wanted {
 		o, ok := s.Pod(i)
 		switch {

@@ -68,6 +68,7 @@ func TestAnOrderIsAnsweredInTheWriteThatBeginsIt(t *testing.T) {
 		{"failover to one that is silent", healthy(gone(0), noPartner, silent(2, time.Second), ordered(memgraph.OrderFailover, "mg-2")), Reply, "mg-0", "refused: mg-2 does not answer"},
 		{"failover to one that was not asked for its data", healthy(gone(0), noPartner, instance(2, func(i *memgraph.Instance) { i.StorageAt = time.Time{} }),
 			ordered(memgraph.OrderFailover, "mg-2")), Reply, "mg-0", "refused: what data mg-2 holds is not known yet"},
+		{"failover to an empty pod, the StatefulSet gone", healthy(silent(0, time.Hour), noPartner, vertices(2, 0), wantsNone, ordered(memgraph.OrderFailover, "mg-2")), Reply, "mg-0", "how many pods"},
 		{"failover to an empty pod beside a full one", healthy(silent(0, time.Hour), noPartner, vertices(2, 0), ordered(memgraph.OrderFailover, "mg-2")), Reply, "mg-0", "refused: mg-2 holds no data and mg-0 does"},
 		{"failover to an empty pod, another unknown", healthy(gone(0), noPartner, vertices(2, 0), ordered(memgraph.OrderFailover, "mg-2")), Reply, "mg-0", "whether mg-0 does is not known"},
 		{"failover in an empty cluster", healthy(silent(0, time.Hour), noPartner, vertices(0, 0), vertices(1, 0), vertices(2, 0), ordered(memgraph.OrderFailover, "mg-2")), ForcedFailover, "mg-2", "an operator asked"},

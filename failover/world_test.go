@@ -36,6 +36,9 @@ func healthy(edits ...edit) memgraph.Snapshot {
 	return s
 }
 
+// wantsNone is how the cluster looks while its StatefulSet is deleted.
+func wantsNone(s *memgraph.Snapshot) { s.Wanted = 0 }
+
 func replica(i int) memgraph.Pod {
 	return memgraph.Pod{
 		Name: memgraph.PodName("mg", i), Index: i, UID: fmt.Sprintf("uid-%d", i), IP: fmt.Sprintf("10.0.0.%d", i),

@@ -3,6 +3,9 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,8 +20,9 @@ const (
 	// tripAfter is how many failures in a row open a breaker: one may be chance.
 	tripAfter = 3
 	// openFor is how long an open breaker costs nothing before one call tries
-	// the pod again.
-	openFor = 2 * time.Second
+	// the pod again, and openJitter by how much longer that may be, other for each
+	// pod: those that failed together are not tried together.
+	openFor, openJitter = 2 * time.Second, 500 * time.Millisecond
 )
 
 // ErrBreakerOpen says that a pod was skipped without a call: it failed
@@ -48,12 +52,38 @@ func (b *Breakers) Do(key string, f func() error) error {
 	return err
 }
 
-// Open reports whether calls for key are refused at the moment.
-func (b *Breakers) Open(key string) bool {
+// State of a breaker: its string is the word in status and metrics.
+type State string
+
+// States. An open one refuses calls, a half-open one all but one.
+const (
+	Closed   State = "closed"
+	HalfOpen State = "half-open"
+	Open     State = "open"
+)
+
+// State is that of key's breaker at the moment; a key that has none is Closed.
+func (b *Breakers) State(key string) State {
 	b.mu.Lock()
 	breaker := b.byKey[key]
 	b.mu.Unlock()
-	return breaker != nil && breaker.State() == gobreaker.StateOpen
+	if breaker == nil {
+		return Closed
+	}
+	return State(breaker.State().String())
+}
+
+// Count is how many breakers are in that state.
+func (b *Breakers) Count(s State) (n int) {
+	b.mu.Lock()
+	breakers := slices.Collect(maps.Values(b.byKey))
+	b.mu.Unlock()
+	for _, breaker := range breakers {
+		if State(breaker.State().String()) == s {
+			n++
+		}
+	}
+	return n
 }
 
 // Retain forgets all breakers but those of keys.
@@ -74,7 +104,7 @@ func (b *Breakers) breaker(key string) *gobreaker.CircuitBreaker[struct{}] {
 	if breaker == nil {
 		breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 			Name:         key,
-			Timeout:      openFor,
+			Timeout:      openFor + rand.N(openJitter),
 			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
 			IsSuccessful: func(err error) bool { return !errors.Is(err, memgraph.ErrUnreachable) },
 			// A pass that was cancelled by a failover says nothing about the pod.

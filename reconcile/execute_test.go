@@ -177,7 +177,7 @@ func TestBreakers(t *testing.T) {
 	t.Run("one that failed repeatedly costs no call, the others do", func(t *testing.T) {
 		b := NewBreakers()
 		trip(t, b)
-		assert.True(t, b.Open("a"))
+		assert.Equal(t, Open, b.State("a"))
 		assert.ErrorIs(t, b.Do("a", func() error { panic("called") }), ErrBreakerOpen)
 		assert.NoError(t, b.Do("b", well))
 	})
@@ -185,13 +185,30 @@ func TestBreakers(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := NewBreakers()
 			trip(t, b)
-			<-time.After(openFor + 1) // of the bubble
+			<-time.After(openFor + openJitter) // of the bubble
+			assert.Equal(t, HalfOpen, b.State("a"))
+			assert.Equal(t, []int{0, 1, 0}, []int{b.Count(Closed), b.Count(HalfOpen), b.Count(Open)})
 			err := b.Do("a", func() error {
 				assert.ErrorIs(t, b.Do("a", well), ErrBreakerOpen, "one at a time")
 				return nil
 			})
 			require.NoError(t, err)
-			assert.False(t, b.Open("a"))
+			assert.Equal(t, Closed, b.State("a"))
+		})
+	})
+	t.Run("those that failed together are not tried together", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBreakers()
+			const pods = 20
+			for n := range pods * tripAfter {
+				_ = b.Do(fmt.Sprint(n%pods), unreachable)
+			}
+			require.Equal(t, pods, b.Count(Open))
+			<-time.After(openFor - 1)
+			require.Equal(t, pods, b.Count(Open))
+			<-time.After(openJitter / 2)
+			assert.NotZero(t, b.Count(Open))
+			assert.NotZero(t, b.Count(HalfOpen))
 		})
 	})
 	t.Run("a server that says no is well", func(t *testing.T) {
@@ -199,20 +216,20 @@ func TestBreakers(t *testing.T) {
 		for range 3 * tripAfter {
 			require.ErrorIs(t, b.Do("a", func() error { return memgraph.ErrBusy }), memgraph.ErrBusy)
 		}
-		assert.False(t, b.Open("a"))
+		assert.Equal(t, Closed, b.State("a"))
 	})
 	t.Run("what a failover cancelled says nothing", func(t *testing.T) {
 		b := NewBreakers()
 		for range 3 * tripAfter {
 			_ = b.Do("a", func() error { return fmt.Errorf("%w: %w", memgraph.ErrUnreachable, context.Canceled) })
 		}
-		assert.False(t, b.Open("a"))
+		assert.Equal(t, Closed, b.State("a"))
 	})
 	t.Run("those of pods that are gone are forgotten", func(t *testing.T) {
 		b := NewBreakers()
 		trip(t, b)
 		b.Retain(map[string]bool{"b": true})
-		assert.False(t, b.Open("a"))
+		assert.Equal(t, Closed, b.State("a"))
 		assert.Empty(t, b.byKey)
 	})
 	t.Run("a restarted container has a new one", func(t *testing.T) {

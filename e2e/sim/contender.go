@@ -94,7 +94,7 @@ func (c *contender) mend() {
 	c.after(2*time.Second, func() {
 		keep := map[string]bool{}
 		for _, p := range c.pods {
-			if p != nil && !c.breakers.Open(reconcile.BreakerKey(*p)) {
+			if p != nil && c.breakers.State(reconcile.BreakerKey(*p)) != reconcile.Open {
 				keep[reconcile.BreakerKey(*p)] = true
 			}
 		}
