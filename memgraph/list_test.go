@@ -38,6 +38,14 @@ func TestSinceWhenAReplicaIsInvalid(t *testing.T) {
 	i.List(lists(memgraph.StatusInvalid), at(11), at(11))
 	assert.Equal(t, at(11), i.Replicas[0].InvalidSince, "it was well in between")
 
-	i.Outdate(at(12))
+	moving := func(ts int64) []memgraph.Replica {
+		return []memgraph.Replica{{Name: "mg_1", Status: memgraph.StatusInvalid, Timestamp: ts}}
+	}
+	i.List(moving(7), at(16), at(16))
+	assert.Equal(t, at(16), i.Replicas[0].InvalidSince, "it catches up, if not fast enough")
+	i.List(moving(7), at(21), at(21))
+	assert.True(t, lost(i, 21), "until it does not any more")
+
+	i.Outdate(at(22))
 	assert.Empty(t, i.Replicas, "as a replica it has none")
 }

@@ -260,7 +260,9 @@ func (s Snapshot) PartnerMode(main, partner Pod) (mode SyncMode, ok bool) {
 	return Sync, true
 }
 
-// List keeps what a MAIN that was asked at that time has told of its replicas.
+// List keeps what a MAIN that was asked at that time has told of its replicas. One
+// whose timestamp grows is not lost: MAIN calls it invalid between two rounds in which
+// it catches up, as long as others commit meanwhile.
 func (i *Instance) List(replicas []Replica, asked, told time.Time) {
 	for n := range replicas {
 		r := &replicas[n]
@@ -269,8 +271,12 @@ func (i *Instance) List(replicas []Replica, asked, told time.Time) {
 		}
 		r.InvalidSince = asked
 		for _, before := range i.Replicas {
-			if before.Name == r.Name && before.Status == StatusInvalid {
-				r.InvalidSince, r.Evicted = before.InvalidSince, before.Evicted
+			if before.Name != r.Name || before.Status != StatusInvalid {
+				continue
+			}
+			r.Evicted = before.Evicted
+			if r.Timestamp <= before.Timestamp {
+				r.InvalidSince = before.InvalidSince
 			}
 		}
 	}
@@ -312,8 +318,8 @@ func (i *Instance) NoteListed(r Replica, asked time.Time) {
 // it tries to reach one every second, and notices in three.
 const lostAge = 5 * time.Second
 
-// Lost reports whether MAIN has called the replica invalid for so long that it will
-// not come back by itself. If its process lives it obeys another MAIN, or none: that
+// Lost reports whether MAIN has called the replica invalid, and learnt nothing of it,
+// for so long that it will not come back by itself. If its process lives it obeys another MAIN, or none: that
 // of a MAIN which died amid REGISTER does.
 func (s Snapshot) Lost(r Replica) bool {
 	return r.Status == StatusInvalid && !r.InvalidSince.IsZero() && s.Now.Sub(r.InvalidSince) >= lostAge

@@ -65,9 +65,9 @@ type Replica struct {
 	// Behind is that timestamp less MAIN's: negative while the replica lacks
 	// commits. Its unit is timestamps, about two for every commit.
 	Behind int64
-	// InvalidSince is when MAIN was first found to call it invalid, and Evicted the
-	// UID of the pod that has been deleted since for MAIN to let go of it, if any;
-	// whoever keeps lists sets them.
+	// InvalidSince is since when MAIN calls it invalid and has learnt nothing of it, and
+	// Evicted the UID of the pod that has been deleted since for MAIN to let go of it,
+	// if any; whoever keeps lists sets them.
 	InvalidSince time.Time
 	Evicted      string
 }
