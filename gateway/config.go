@@ -38,9 +38,10 @@ const (
 	DefaultHandshakeTimeout = 5 * time.Second
 	// DefaultLoginTimeout is for a client to send its login, once it may.
 	DefaultLoginTimeout = 15 * time.Second
-	// DefaultFinishTimeout is above what nearly all statements take, and within
-	// the bar of 500 ms for a planned change of MAIN.
-	DefaultFinishTimeout = 400 * time.Millisecond
+	// DefaultFinishTimeout is for a MAIN that was demoted and answers slowly: only the
+	// client that it owes an answer waits, and after that nobody can tell it what became
+	// of its commit. One that died, or was given up, is not waited for.
+	DefaultFinishTimeout = 2 * time.Second
 	// DefaultRerunLimit holds thousands of statements.
 	DefaultRerunLimit = 1 << 20
 	// DefaultRerunTotal bounds the gateway's memory for it.
