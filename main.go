@@ -42,16 +42,20 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "memgraph-controller:", err)
-		os.Exit(exitCode(err))
 	}
+	os.Exit(exitCode(err))
 }
 
 // exitCode tells scripts whether something went wrong, or whether it did is not
 // known.
 func exitCode(err error) int {
-	if errors.Is(err, controller.ErrUnclear) {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, controller.ErrUnclear):
 		return 2
 	}
 	return 1

@@ -3,27 +3,37 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
 
 	"memgraph-controller/controller"
 	"memgraph-controller/gateway"
+	"memgraph-controller/memgraph"
 	"memgraph-controller/memgraph/memgraphtest"
 )
 
@@ -443,28 +453,31 @@ func TestDirectDependenciesAreFew(t *testing.T) {
 	assert.ElementsMatch(t, allowed, direct)
 }
 
-// unreachableCluster is the path of a kubeconfig whose API server is nowhere.
-func unreachableCluster(t *testing.T) string {
+// kubeconfigOf is the path of a kubeconfig for an API server.
+func kubeconfigOf(t *testing.T, server string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config")
-	require.NoError(t, os.WriteFile(path, []byte(`
+	require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, `
 apiVersion: v1
 kind: Config
-clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+clusters: [{name: c, cluster: {server: %q}}]
 contexts: [{name: c, context: {cluster: c, namespace: ns}}]
 current-context: c
-`), 0o600))
+`, server), 0o600))
 	return path
 }
 
+// nowhere is an API server that does not answer.
+const nowhere = "https://127.0.0.1:1"
+
 // Flags that are wrong or contradict each other refuse to start, and say which.
 func TestWrongFlagsRefuseToStart(t *testing.T) {
-	kubeconfig := unreachableCluster(t)
+	kubeconfig := kubeconfigOf(t, nowhere)
 	for _, c := range []struct {
 		args []string
 		says string
 	}{
-		{[]string{"--lease-duration=4s"}, "--lease-duration: 4s is too short; use more than --lease-renew-deadline"},
+		{[]string{"--lease-duration=4s"}, "--lease-duration: 4s is too short; use 5s or more, --lease-renew-deadline and 1s"},
 		{[]string{"--gateway-listen=7687"}, "--gateway-listen: address 7687: missing port in address; use host:port or :port"},
 		{[]string{"--http-listen=x"}, "--http-listen: "},
 		{[]string{"--gateway-max-sessions=0"}, "--gateway-max-sessions: use more than 0"},
@@ -505,7 +518,7 @@ func TestWrongFlagsRefuseToStart(t *testing.T) {
 
 // A command that lacks what it needs says so before it asks for anything.
 func TestAnOrderThatIsNotMeantIsNotGiven(t *testing.T) {
-	kubeconfig := unreachableCluster(t)
+	kubeconfig := kubeconfigOf(t, nowhere)
 	for _, c := range []struct {
 		args []string
 		says string
@@ -522,6 +535,115 @@ func TestAnOrderThatIsNotMeantIsNotGiven(t *testing.T) {
 		assert.Equal(t, 1, exitCode(err))
 	}
 	assert.Equal(t, 2, exitCode(fmt.Errorf("switchover: %w", controller.ErrUnclear)))
+}
+
+// cluster is an API server with a record, and a leader who answers every order by
+// outcome, if it is one.
+type cluster struct {
+	mu      sync.Mutex
+	record  corev1.ConfigMap
+	outcome memgraph.Outcome
+}
+
+func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	var object any = &c.record
+	switch name := path.Base(r.URL.Path); {
+	case name == controller.RecordName("memgraph") && r.Method == http.MethodPatch:
+		c.patch(r.Body)
+	case name == controller.RecordName("memgraph"):
+	case name == "memgraph":
+		object = &appsv1.StatefulSet{TypeMeta: metav1.TypeMeta{Kind: "StatefulSet", APIVersion: "apps/v1"}}
+	case name == "pods":
+		object = &corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}}
+	default:
+		w.WriteHeader(http.StatusNotFound)
+		object = &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Reason: metav1.StatusReasonNotFound}
+	}
+	_ = json.NewEncoder(w).Encode(object)
+}
+
+// patch is what an operator does to the record, and the leader upon that.
+func (c *cluster) patch(body io.Reader) {
+	var patch struct {
+		Metadata struct{ Annotations map[string]*string }
+	}
+	_ = json.NewDecoder(body).Decode(&patch)
+	answer := memgraph.Answer{Outcome: c.outcome, Reason: "because"}
+	for key, value := range patch.Metadata.Annotations {
+		key = strings.TrimPrefix(key, "memgraph-controller/")
+		switch {
+		case value == nil:
+		case key == "request":
+			answer.Order.Request = *value
+		default:
+			answer.Order.Verb, answer.Order.Argument = memgraph.Verb(key), *value
+		}
+	}
+	if answer.Order.Request == "" {
+		c.record.Annotations = nil // it is taken back
+		return
+	}
+	c.record.Annotations = map[string]string{
+		"memgraph-controller/" + string(answer.Order.Verb): answer.Order.Argument, "memgraph-controller/request": answer.Order.Request,
+	}
+	if c.outcome != "" {
+		answers, _ := json.Marshal([]memgraph.Answer{answer})
+		c.record.Annotations, c.record.Data["answers"] = nil, string(answers)
+	}
+}
+
+// Scripts tell by the exit code what became of a command, and people by what it
+// prints.
+func TestExitCodes(t *testing.T) {
+	c := &cluster{record: corev1.ConfigMap{
+		TypeMeta: metav1.TypeMeta{Kind: "ConfigMap", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{ResourceVersion: "5"},
+		Data: map[string]string{
+			"generation": "3", "phase": "Stable", "inSync": "false", "mainIndex": "0", "mainUID": "u", "mainIP": "10.0.0.1", "mainRunID": "r",
+			"history": `[{"kind": "forced-failover", "generation": 3, "to": "memgraph-0", "reason": "x", "estimatedLoss": "about 13 commits"}]`,
+		},
+	}}
+	api := httptest.NewServer(c)
+	defer api.Close()
+	kubeconfig := kubeconfigOf(t, api.URL)
+	command := func(outcome memgraph.Outcome, args ...string) (code int, printed string) {
+		c.mu.Lock()
+		c.outcome = outcome
+		c.mu.Unlock()
+		var out bytes.Buffer
+		err := run(t.Context(), append(args, "--kubeconfig="+kubeconfig, "--wait=200ms"), &out, &out)
+		return exitCode(err), fmt.Sprintf("%s%v", &out, err)
+	}
+	for _, order := range [][]string{
+		{"switchover"}, {"switchover", "--to=memgraph-1"}, {"failover", "--to=memgraph-1", "--accept-data-loss"},
+		{"pause", "--reason=x"}, {"resume"}, {"reseed", "memgraph-2"},
+	} {
+		for _, want := range []struct {
+			outcome memgraph.Outcome
+			code    int
+			printed string
+		}{
+			{memgraph.OutcomeDone, 0, "done: because"},
+			{memgraph.OutcomeRefused, 1, "refused: because"},
+			{memgraph.OutcomeCalledOff, 1, "called-off: because"},
+			{memgraph.OutcomeAccepted, 2, "unclear: it is not finished yet, in phase Stable"},
+			{"", 2, "unclear: nobody leads who would begin on it; it is taken back and nothing has changed"},
+		} {
+			code, printed := command(want.outcome, order...)
+			assert.Equal(t, want.code, code, "%v, %q: %s", order, want.outcome, printed)
+			assert.Contains(t, printed, want.printed, order)
+			assert.Contains(t, printed, "asked for "+order[0], order)
+		}
+	}
+	for report, says := range map[string]string{
+		"history": "x; estimated loss: about 13 commits", "history --output=json": `"estimatedLoss": "about 13 commits"`, "status": "nobody: writes are not protected",
+	} {
+		code, printed := command("", strings.Fields(report)...)
+		assert.Zero(t, code, printed)
+		assert.Contains(t, printed, says)
+	}
 }
 
 func TestEveryFlagIsExplained(t *testing.T) {

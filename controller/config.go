@@ -84,6 +84,9 @@ const (
 	maxInterval = time.Minute
 	// maxUrgent bounds what the urgent lane may be told to wait for.
 	maxUrgent = 2 * time.Second
+	// minChange is what the longest change takes while all is well, five times over: a
+	// promotion that nothing speeds up.
+	minChange = time.Second
 	// maxWindow: what failed a week ago is no sign of what fails today.
 	maxWindow = 7 * 24 * time.Hour
 	// minHang is what a healthy instance may take to answer, be it starved of CPU;
@@ -114,8 +117,8 @@ func (c Config) Validate() error {
 	if limit := c.RetryPeriod * 12 / 10; c.RenewDeadline <= limit {
 		v.wrong("lease-renew-deadline", "%s is too short; use more than %s, 1.2 times --lease-retry-period", c.RenewDeadline, limit)
 	}
-	if c.LeaseDuration <= c.RenewDeadline {
-		v.wrong("lease-duration", "%s is too short; use more than --lease-renew-deadline, %s", c.LeaseDuration, c.RenewDeadline)
+	if limit := c.RenewDeadline + minChange; c.LeaseDuration < limit {
+		v.wrong("lease-duration", "%s is too short; use %s or more, --lease-renew-deadline and %s for what is under way then", c.LeaseDuration, limit, minChange)
 	}
 	if c.LeaseDuration%time.Second != 0 {
 		v.wrong("lease-duration", "%s is not whole seconds, which is all that a Lease can hold", c.LeaseDuration)

@@ -19,8 +19,8 @@ type Registrations interface {
 	Drop(ctx context.Context, main, name string) error
 }
 
-// effects turns the steps of both executors into writes and statements. Each
-// first makes sure that the lease still gives the authority to (invariant 3).
+// effects turns the steps of both executors into writes and statements, each of them a
+// change (invariant 3).
 type effects struct {
 	c *Controller
 	// authority returns why we must not act any more.
@@ -53,6 +53,24 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// change makes one write or statement, if generation and lease still give the authority
+// to. Nothing is asked in between: the answer could take until they do not.
+//
+// What is begun with the oldest renewal that counts is over before another can lead.
+// Its deadline is set before the lease is looked at, so that a pause of this process
+// between the two lets the deadline pass.
+func (e effects) change(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, e.c.cfg.LeaseDuration-e.c.cfg.RenewDeadline)
+	defer cancel()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := e.authority(); err != nil {
+		return err
+	}
+	return f(ctx)
+}
+
 // Park waits for all gateways to hold their clients by the record t, but not for
 // longer than they are given.
 func (e effects) Park(ctx context.Context, t memgraph.Topology) error {
@@ -60,39 +78,29 @@ func (e effects) Park(ctx context.Context, t memgraph.Topology) error {
 }
 
 // Put writes the record and keeps what was written as the newest.
-func (e effects) Put(ctx context.Context, t memgraph.Topology) (memgraph.Topology, error) {
-	if err := e.authority(); err != nil {
-		return memgraph.Topology{}, err
+func (e effects) Put(ctx context.Context, t memgraph.Topology) (written memgraph.Topology, err error) {
+	err = e.change(ctx, func(ctx context.Context) (err error) {
+		written, err = e.c.store.Put(ctx, t)
+		return err
+	})
+	if err == nil {
+		e.c.learn(written)
 	}
-	written, err := e.c.store.Put(ctx, t)
-	if err != nil {
-		return memgraph.Topology{}, err
-	}
-	e.c.learn(written)
-	return written, nil
+	return written, err
 }
 
 func (r roles) Promote(ctx context.Context, addr string) error {
-	if err := r.authority(); err != nil {
-		return err
-	}
 	defer r.outdateAt(addr)
-	return r.c.deps.Roles.Promote(ctx, addr)
+	return r.change(ctx, func(ctx context.Context) error { return r.c.deps.Roles.Promote(ctx, addr) })
 }
 
 func (r roles) Demote(ctx context.Context, addr string) error {
-	if err := r.authority(); err != nil {
-		return err
-	}
 	defer r.outdateAt(addr)
-	return r.c.deps.Roles.Demote(ctx, addr)
+	return r.change(ctx, func(ctx context.Context) error { return r.c.deps.Roles.Demote(ctx, addr) })
 }
 
 func (r roles) SealEpoch(ctx context.Context, addr string) error {
-	if err := r.authority(); err != nil {
-		return err
-	}
-	return r.c.deps.Roles.SealEpoch(ctx, addr)
+	return r.change(ctx, func(ctx context.Context) error { return r.c.deps.Roles.SealEpoch(ctx, addr) })
 }
 
 // Follow registers replica on main, if the same process answers still.
@@ -132,9 +140,6 @@ func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
 // Retire is Drop, unless main might not survive it by what is known of the pod
 // behind r now.
 func (e effects) Retire(ctx context.Context, main memgraph.Pod, r memgraph.Replica) error {
-	if err := e.authority(); err != nil {
-		return err
-	}
 	if !e.c.snapshot(e.c.record.latest()).Droppable(r) {
 		return fmt.Errorf("retire %s, which is %s: %w", r.Name, r.Status, memgraph.ErrUnsafe)
 	}
@@ -145,12 +150,7 @@ func (e effects) Retire(ctx context.Context, main memgraph.Pod, r memgraph.Repli
 // moment: an async replica goes in and out of recovery under load, and DROP of one
 // that recovers kills MAIN (observed on 3.7.2 and 3.12.0).
 func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) error {
-	if err := e.authority(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	listed, err := e.c.deps.Asker.Replicas(ctx, main.Addr())
+	listed, err := e.ask(ctx, main)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,14 @@ func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) er
 		}
 	}
 	defer e.unlist(main, replica)
-	return e.c.deps.Registrations.Drop(ctx, main.Addr(), replica)
+	return e.change(ctx, func(ctx context.Context) error { return e.c.deps.Registrations.Drop(ctx, main.Addr(), replica) })
+}
+
+// ask is main's list, which nobody else is told of.
+func (e effects) ask(ctx context.Context, main memgraph.Pod) ([]memgraph.Replica, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return e.c.deps.Asker.Replicas(ctx, main.Addr())
 }
 
 // unlist has no list of main's count that was asked for before now: the replica's
@@ -191,12 +198,9 @@ func (e effects) Evict(ctx context.Context, main, pod memgraph.Pod, replica stri
 // behind is dropped, and a pod that has diverged is noted as such: only other
 // data heals it.
 func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error {
-	if err := e.authority(); err != nil {
-		return err
-	}
 	r := memgraph.Registration{Name: memgraph.ReplicaName(pod.Name), Mode: mode, Address: e.address(pod)}
 	ended := e.c.seen.blocking.begin(main.Addr())
-	err := e.c.deps.Registrations.Register(ctx, main.Addr(), r)
+	err := e.change(ctx, func(ctx context.Context) error { return e.c.deps.Registrations.Register(ctx, main.Addr(), r) })
 	ended(err)
 	e.unlist(main, r.Name)
 	switch {

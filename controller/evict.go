@@ -41,13 +41,12 @@ func (e effects) end(ctx context.Context, v failover.Eviction) error {
 // deletePod asks for that, unless the pod went by itself. A nil grace is the pod's
 // own, and else in seconds.
 func (e effects) deletePod(ctx context.Context, pod memgraph.Pod, grace *int64) error {
-	if err := e.authority(); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, deleteTimeout)
 	defer cancel()
-	err := e.c.deps.Urgent.CoreV1().Pods(e.c.cfg.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
-		GracePeriodSeconds: grace, Preconditions: metav1.NewUIDPreconditions(pod.UID),
+	err := e.change(ctx, func(ctx context.Context) error {
+		return e.c.deps.Urgent.CoreV1().Pods(e.c.cfg.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
+			GracePeriodSeconds: grace, Preconditions: metav1.NewUIDPreconditions(pod.UID),
+		})
 	})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil

@@ -184,6 +184,8 @@ type fleet struct {
 	forgotten []string                          // addresses
 	said      []string                          // statements that change something, "verb address what"
 	readers   atomic.Pointer[map[string]string] // whom clients may read from
+	// answered is called, if set, after every answer.
+	answered func()
 }
 
 type instance struct {
@@ -231,6 +233,9 @@ func (f *fleet) at(addr string, answer func(*instance) error) error {
 		return memgraph.ErrRefused
 	}
 	i.asked++
+	if f.answered != nil {
+		defer f.answered()
+	}
 	if len(i.errs) > 0 {
 		err := i.errs[0]
 		i.errs = i.errs[1:]

@@ -49,9 +49,6 @@ func (e effects) showReadiness(ctx context.Context, s memgraph.Snapshot, name st
 	if is.Status == want.Status && is.Reason == want.Reason {
 		return nil
 	}
-	if err := e.authority(); err != nil {
-		return err
-	}
 	return e.patchCondition(ctx, object, want)
 }
 
@@ -64,8 +61,11 @@ func (e effects) patchCondition(ctx context.Context, pod *corev1.Pod, condition 
 	if err != nil {
 		return fmt.Errorf("encode readiness of %s: %w", pod.Name, err)
 	}
-	_, err = e.c.deps.Routine.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch,
-		metav1.PatchOptions{FieldManager: fieldManager}, "status")
+	err = e.change(ctx, func(ctx context.Context) error {
+		_, err := e.c.deps.Routine.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch,
+			metav1.PatchOptions{FieldManager: fieldManager}, "status")
+		return err
+	})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil
 	}

@@ -18,8 +18,14 @@ type term struct {
 	executor *reconcile.Executor
 
 	mu sync.Mutex
-	// generation ends with the next decision about MAIN; what the routine lane
-	// does runs under it (invariant 3).
+	// generation ends with the next decision about MAIN or its partner, and the next
+	// begins when that is carried out; what the routine lane does runs under it
+	// (invariant 3). Where the next began at once:
+	//
+	//  1. urgent: the generation ends, the next begins
+	//  2. routine: takes it, and the record, which is as it was
+	//  3. urgent: writes the record, demotes the old MAIN, promotes the new one
+	//  4. routine: finds two claims to be MAIN, and demotes the new one
 	generation context.Context
 	supersede  context.CancelFunc
 }
@@ -62,7 +68,7 @@ func (c *Controller) runTerm(ctx, authority context.Context, valid func() error)
 	t.urgent.queue.ShutDown()
 	t.routine.queue.ShutDown()
 	wg.Wait()
-	t.supersede()
+	t.endGeneration()
 }
 
 // startRoutine starts the routine lane once the record was read live: what the
@@ -78,14 +84,18 @@ func (t *term) startRoutine(ctx context.Context, wg *sync.WaitGroup) {
 	t.processRoutine(wg)
 }
 
-// newGeneration ends what the routine lane does for the present generation.
-func (t *term) newGeneration(authority context.Context) {
+// endGeneration ends what the routine lane does, and has it begin nothing.
+func (t *term) endGeneration() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.supersede != nil {
-		t.supersede()
-	}
-	t.generation, t.supersede = context.WithCancel(authority)
+	t.supersede()
+}
+
+// newGeneration lets the routine lane act by the record as it is now.
+func (t *term) newGeneration(ctx context.Context) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.generation, t.supersede = context.WithCancel(ctx)
 }
 
 func (t *term) presentGeneration() context.Context {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,6 +21,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
+	"memgraph-controller/failover"
 	"memgraph-controller/memgraph"
 	"memgraph-controller/reconcile"
 )
@@ -49,7 +51,7 @@ func TestANewGenerationEndsWhatTheOldOneIsDoing(t *testing.T) {
 			i.register = hang(ended)
 		})
 		l.comeBack(2)
-		<-time.After(2 * time.Second)
+		<-time.After(time.Second)
 		require.Len(t, l.fleet.statements("register mg_2 async 10.0.0.2:10000 on 10.0.0.0"), 2, "it is being registered again")
 		require.Empty(t, ended)
 
@@ -63,37 +65,173 @@ func TestANewGenerationEndsWhatTheOldOneIsDoing(t *testing.T) {
 	})
 }
 
-// effects must be refused one by one: between two of them a paused process may
-// have lost the lease.
-func TestWithoutAuthorityNothingIsChanged(t *testing.T) {
-	cs, _ := newClientset()
-	f := newFleet(2)
-	c := newController(t, "a", cs, f)
-	stale := effects{c: c, authority: func() error { return errLeaseStale }}
-	pods := []memgraph.Pod{{Name: "mg-0", IP: "10.0.0.0"}, {Name: "mg-1", UID: "uid-1", IP: "10.0.0.1"}}
-	f.with(1, func(i *instance) { i.id.Role = memgraph.RoleReplica })
-	known := func(p memgraph.Pod) memgraph.Pod {
-		p.Instance.RunID = "run-1"
-		return p
-	}
-	for name, effect := range map[string]func() error{
-		"put":      func() error { _, err := stale.Put(t.Context(), topology()); return err },
-		"promote":  func() error { return roles{stale}.Promote(t.Context(), pods[1].Addr()) },
-		"demote":   func() error { return roles{stale}.Demote(t.Context(), pods[1].Addr()) },
-		"seal":     func() error { return roles{stale}.SealEpoch(t.Context(), pods[1].Addr()) },
-		"follow":   func() error { return stale.Follow(t.Context(), pods[0], known(pods[1]), memgraph.Async) },
-		"rejoin":   func() error { return stale.Demote(t.Context(), pods[1]) },
-		"register": func() error { return stale.Register(t.Context(), pods[0], pods[1], memgraph.Async) },
-		"drop":     func() error { return stale.Drop(t.Context(), pods[0], "mg_1") },
-		"retire":   func() error { return stale.Retire(t.Context(), pods[0], memgraph.Replica{Name: "mg_1"}) },
-		"evict":    func() error { return stale.Evict(t.Context(), pods[0], pods[1], "mg_1") },
+// changes are all effects that change something, on a MAIN, mg-0, whose replica is mg-1.
+var changes = map[string]func(context.Context, effects, []memgraph.Pod) error{
+	"Store.Put": func(ctx context.Context, e effects, _ []memgraph.Pod) error {
+		_, err := e.Put(ctx, topology())
+		return err
+	},
+	"Roles.Promote": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
+		return roles{e}.Promote(ctx, pods[1].Addr())
+	},
+	"Roles.Demote": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
+		return roles{e}.Demote(ctx, pods[0].Addr())
+	},
+	"Roles.SealEpoch": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
+		return roles{e}.SealEpoch(ctx, pods[0].Addr())
+	},
+	"Registrar.Follow": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
+		return e.Follow(ctx, pods[0], pods[1], memgraph.Async)
+	},
+	"Registrar.Retire": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
+		return e.Retire(ctx, pods[0], memgraph.Replica{Name: "mg_1"})
+	},
+	"Runner.Demote": func(ctx context.Context, e effects, pods []memgraph.Pod) error { return e.Demote(ctx, pods[0]) },
+	"Runner.Drop":   func(ctx context.Context, e effects, pods []memgraph.Pod) error { return e.Drop(ctx, pods[0], "mg_1") },
+	"Runner.Register": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
+		return e.Register(ctx, pods[0], pods[1], memgraph.Async)
+	},
+	"Evictor.Evict": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
+		return e.Evict(ctx, pods[0], pods[1], "mg_1")
+	},
+	"end": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
+		return e.end(ctx, failover.Eviction{Pod: pods[1]})
+	},
+	"showReadiness": func(ctx context.Context, e effects, _ []memgraph.Pod) error {
+		t := topology()
+		t.Main, t.Partner = t.Partner, t.Main
+		return e.showReadiness(ctx, e.c.snapshot(t), "mg-0")
+	},
+}
+
+// Whatever is added to what executors act through is a change, or only asks.
+func TestNoChangeIsForgotten(t *testing.T) {
+	asks := map[string]bool{"Registrar.Replicas": true, "Runner.Answers": true, "Gateways.Park": true}
+	for _, through := range []reflect.Type{
+		reflect.TypeFor[failover.Store](), reflect.TypeFor[failover.Roles](), reflect.TypeFor[failover.Registrar](),
+		reflect.TypeFor[failover.Gateways](), reflect.TypeFor[reconcile.Runner](), reflect.TypeFor[reconcile.Evictor](),
 	} {
-		assert.ErrorIs(t, effect(), errLeaseStale, "invariant 3: %s", name)
+		for method := range through.Methods() {
+			name := through.Name() + "." + method.Name
+			assert.NotEqual(t, asks[name], changes[name] != nil, name)
+		}
 	}
-	assert.Empty(t, f.statements(""))
-	record, err := c.store.Load(t.Context())
-	require.NoError(t, err)
-	assert.Zero(t, record)
+}
+
+// bench has effects to be tried one by one on a fleet that has done nothing yet.
+func (l *lab) bench() (e effects, pods []memgraph.Pod, made func() []string) {
+	l.running()
+	l.gated()
+	c, resign, stop := l.startLeader("a")
+	resign()
+	l.t.Cleanup(stop)
+	synctest.Wait()
+	pods = c.pods()
+	for i := range pods {
+		assert.NoError(l.t, c.identify(l.t.Context(), l.fleet, pods[i], time.Second))
+		pods[i].Instance = c.seen.of(pods[i].UID)
+	}
+	l.fleet.said = nil
+	l.cs.ClearActions()
+	return effects{c: c}, pods, func() []string {
+		made := l.fleet.statements("")
+		for _, a := range l.cs.Actions() {
+			if a.GetVerb() != "get" && a.GetVerb() != "list" && a.GetVerb() != "watch" {
+				made = append(made, a.GetVerb()+" "+a.GetResource().Resource)
+			}
+		}
+		return made
+	}
+}
+
+// A process may be paused between any two steps, and come back without the lease or
+// in the next generation: each change is made with both, or not at all (invariant 3).
+func TestWithoutAuthorityNothingIsChanged(t *testing.T) {
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, func(l *lab) {
+				e, pods, made := l.bench()
+				e.authority = func() error { return errLeaseStale }
+				require.ErrorIs(t, change(l.t.Context(), e, pods), errLeaseStale)
+				superseded, end := context.WithCancel(l.t.Context())
+				end()
+				e.authority = func() error { return nil }
+				require.ErrorIs(t, change(superseded, e, pods), context.Canceled)
+				assert.Empty(t, made())
+				require.NoError(t, change(l.t.Context(), e, pods), "and with it, it is made")
+				assert.NotEmpty(t, made())
+			})
+		})
+	}
+}
+
+// What is asked on the way to a change may take until the lease has run out.
+func TestAuthorityThatEndsAmidAChangeEndsIt(t *testing.T) {
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			for last, answers := 1, 1; last <= answers; last++ {
+				inLab(t, func(l *lab) {
+					e, pods, made := l.bench()
+					l.fleet.with(0, func(i *instance) { i.register = refuse(memgraph.ErrDiverged) }) // which is cleared up after
+					before := -1
+					answers = 0
+					l.fleet.answered = func() {
+						if answers++; answers == last {
+							before = len(l.fleet.said)
+						}
+					}
+					e.authority = func() error {
+						if before >= 0 {
+							return errLeaseStale
+						}
+						return nil
+					}
+					err := change(l.t.Context(), e, pods)
+					if answers < last {
+						return // it was over before
+					}
+					assert.Len(t, made(), before, "%v after answer %d: %v", made(), last, err)
+				})
+			}
+		})
+	}
+}
+
+// What is begun with the oldest renewal that counts must be over before another leads.
+func TestAChangeIsOverBeforeTheLeaseIs(t *testing.T) {
+	inLab(t, func(l *lab) {
+		e, pods, _ := l.bench()
+		e.authority = func() error { return nil }
+		l.fleet.with(0, func(i *instance) {
+			i.register = func(ctx context.Context, _ memgraph.Registration) error { <-ctx.Done(); return memgraph.ErrUnreachable }
+		})
+		begun := time.Now()
+		require.ErrorIs(t, e.Register(l.t.Context(), pods[0], pods[1], memgraph.Async), memgraph.ErrUnreachable)
+		assert.Equal(t, Defaults.LeaseDuration, Defaults.RenewDeadline+time.Since(begun))
+	})
+}
+
+// A record that is about to change leads to nothing: see term.generation.
+func TestNothingRoutineIsDoneWhileMainChanges(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		l.settled()
+		writes := 0
+		l.api.intercept(func(a clienttesting.Action) error {
+			if a.GetResource().Resource == "configmaps" {
+				writes++
+				working := c.term.Load()
+				assert.ErrorIs(t, working.syncPod(working.presentGeneration(), "mg-1"), context.Canceled)
+			}
+			return nil
+		})
+		l.updatePod(0, terminate)
+		l.within(time.Second, "a new MAIN", isMain("mg-1"))
+		l.api.intercept(nil)
+		assert.Equal(t, 2, writes)
+		assert.NoError(t, c.term.Load().presentGeneration().Err())
+	})
 }
 
 func TestALeaseCountsFromBeforeItsRenewalWasSent(t *testing.T) {

@@ -96,15 +96,23 @@ func (t *term) syncFailover(ctx, authority context.Context, received time.Time) 
 		t.urgent.queue.AddAfter(clusterKey, blockedAgain)
 		return nil
 	}
+	if err := t.execute(ctx, authority, plan); err != nil {
+		return err
+	}
+	t.urgent.queue.Add(clusterKey) // what is next, if anything
+	return nil
+}
+
+// execute carries a plan out, and has all pods looked at after it. While MAIN or its
+// partner changes, nothing routine is to meddle.
+func (t *term) execute(ctx, authority context.Context, plan failover.Plan) error {
+	defer t.reconcileAll()
 	if plan.ChangesMain() || plan.Protect != nil {
-		t.newGeneration(ctx) // nothing routine is to meddle
+		t.endGeneration()
+		defer t.newGeneration(ctx)
 	}
 	report, err := failover.Execute(authority, plan, t.effects.failover())
 	t.c.news.executed(plan, report, err)
-	t.reconcileAll()
-	if err == nil {
-		t.urgent.queue.Add(clusterKey) // what is next, if anything
-	}
 	return err
 }
 
@@ -181,6 +189,9 @@ func lastMain(record memgraph.Topology) memgraph.Member {
 // stands for registrations without a pod. A pod that all went well with is
 // looked at again by and by, one that failed when its back-off says so.
 func (t *term) syncPod(ctx context.Context, name string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // all pods are looked at once the next generation begins
+	}
 	pod, ok := t.pod(name)
 	if !ok {
 		return nil

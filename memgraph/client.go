@@ -224,8 +224,13 @@ func (c *Client) exec(ctx context.Context, addr, statement string) error {
 	return err
 }
 
-// run sends a statement in auto-commit and takes its whole answer (invariant 1).
+// run sends a statement in auto-commit and takes its whole answer (invariant 1). It
+// reads the clock, and so knows of a pause of this process before any timer does: who
+// may have lost the right to send it meanwhile must not.
 func (c *Client) run(ctx context.Context, addr, statement string) ([]row, error) {
+	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, context.DeadlineExceeded)
+	}
 	driver, err := c.driver(addr)
 	if err != nil {
 		return nil, err

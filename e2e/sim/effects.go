@@ -214,10 +214,10 @@ func (e effects) Evict(_ context.Context, main, pod memgraph.Pod, replica string
 
 func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) error {
 	deadline := e.t.c.s.now + registerLimit
-	if err := e.authority("drop"); err != nil {
+	if err := e.quiet(main, replica, deadline); err != nil {
 		return err
 	}
-	if err := e.quiet(main, replica, deadline); err != nil {
+	if err := e.authority("drop"); err != nil {
 		return err
 	}
 	defer e.unlist(main, replica)

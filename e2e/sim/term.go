@@ -61,12 +61,14 @@ func (t *term) syncFailover(string) error {
 	}
 	if plan.ChangesMain() || plan.Protect != nil {
 		t.supersede()
-		t.generation, t.supersede = context.WithCancel(t.ctx)
 	}
 	report, err := failover.Execute(t.ctx, plan, failover.Effects{
 		Store: effects{t}, Roles: roles{effects{t}}, Registrar: effects{t}, Gateways: effects{t}, Sleep: effects{t}.pause, Leader: t.c.node.String(),
 	})
 	t.c.w.tracef("%s executed %s: missed %v, err %v", t.c.node, plan.Kind, report.Missed, err)
+	if t.generation.Err() != nil {
+		t.generation, t.supersede = context.WithCancel(t.ctx)
+	}
 	t.reconcileAll()
 	if err == nil {
 		t.urgent.add(clusterKey)
@@ -109,6 +111,9 @@ func (t *term) examine(record memgraph.Topology) {
 
 // syncPod mirrors controller's: look at one pod, and make the steps on it.
 func (t *term) syncPod(name string) error {
+	if t.generation.Err() != nil {
+		return nil // all pods are looked at once the next generation begins
+	}
 	pod, ok := t.pod(name)
 	if !ok {
 		return nil
