@@ -100,7 +100,7 @@ func encodeJSON(data map[string]*string, key string, value any) error {
 func decodeRecord(cluster string, data map[string]string) (memgraph.Topology, error) {
 	d := decoder{data: data}
 	t := memgraph.Topology{
-		Generation: d.int(keyGeneration),
+		Generation: d.generation(),
 		Main:       d.member(cluster, mainKeys),
 		Phase:      memgraph.Phase(data[keyPhase]),
 		InSync:     d.bool(keyInSync),
@@ -140,6 +140,16 @@ func (d *decoder) int(key string) int64 {
 	v, err := strconv.ParseInt(d.data[key], 10, 64)
 	if err != nil {
 		d.fail(key, err)
+	}
+	return v
+}
+
+// generation is 0 where it is no use: what is derived anew cannot go above it.
+func (d *decoder) generation() int64 {
+	v := d.int(keyGeneration)
+	if v < 1 || v > memgraph.MaxGeneration {
+		d.fail(keyGeneration, fmt.Errorf("is %d, wanted 1 to %d", v, memgraph.MaxGeneration))
+		return 0
 	}
 	return v
 }

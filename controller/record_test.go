@@ -81,6 +81,8 @@ func TestADamagedRecordNamesTheKeyAndKeepsTheGeneration(t *testing.T) {
 		"a partner without an address":     {keyPartnerIP, "", 8},
 		"a partner without a process":      {keyPartnerRunID, "", 8},
 		"a generation that is no number":   {keyGeneration, "many", 0},
+		"a generation beyond all reason":   {keyGeneration, "9223372036854775807", 0},
+		"a generation below zero":          {keyGeneration, "-3", 0},
 		"a phase that nobody knows":        {keyPhase, "Resting", 8},
 		"a partner that is no number":      {keyPartnerIndex, "x", 8},
 		"in sync, maybe":                   {keyInSync, "maybe", 8},

@@ -14,12 +14,31 @@ import (
 const patience = 5 * time.Second
 
 // Decide says what to do about MAIN and its partner: what an operator asks for
-// (see obey), and else what the cluster calls for, as far as operators let it.
+// (see obey), and else what the cluster calls for, as far as operators let it. A
+// garbled record is as good as none.
 func Decide(s memgraph.Snapshot) Plan {
+	if garbled(s) {
+		s.Floor, s.Topology = max(s.Floor, s.Topology.Generation), s.Topology.Said()
+	}
 	if s.Topology.Order != nil && s.Topology.Generation > 0 {
 		return obey(s)
 	}
 	return restrain(s, called(s))
+}
+
+// garbled holds for a record that names a process which answers elsewhere: nobody but a
+// person can have written that. To believe it is to take a living MAIN for a dead one,
+// or to send clients where nobody is.
+func garbled(s memgraph.Snapshot) bool {
+	for _, m := range []memgraph.Member{s.Topology.Main, s.Topology.Partner} {
+		for _, p := range s.Pods {
+			elsewhere := p.UID != m.UID || p.Index != m.Index || p.IP != m.IP
+			if !m.None() && p.Instance.Reach == memgraph.Answered && p.Instance.RunID == m.RunID && elsewhere {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // called is the plan that the cluster calls for. The first row that fits wins. An

@@ -160,6 +160,31 @@ func TestDecideOnAClusterWithoutRecord(t *testing.T) {
 	}
 }
 
+// Whatever a person writes into the record, it is derived anew where it contradicts
+// what answers, in whatever phase and whatever is ordered.
+func TestAGarbledRecordIsDerivedAnew(t *testing.T) {
+	order := ordered(memgraph.OrderFailover, "mg-2")
+	for name, garble := range map[string]func(*memgraph.Topology){
+		"MAIN by another UID":           func(t *memgraph.Topology) { t.Main.UID = "uid-9" },
+		"MAIN at another address":       func(t *memgraph.Topology) { t.Main.IP = "10.9.9.9" },
+		"MAIN by another ordinal":       func(t *memgraph.Topology) { t.Main.Index, t.Main.Pod = 2, "mg-2" },
+		"MAIN by one that there is not": func(t *memgraph.Topology) { t.Main.Index, t.Main.Pod = 7, "mg-7" },
+		"a partner by another UID":      func(t *memgraph.Topology) { t.Partner.UID = "uid-9" },
+		"a partner at another address":  func(t *memgraph.Topology) { t.Partner.IP = "10.9.9.9" },
+		"a partner by another ordinal":  func(t *memgraph.Topology) { t.Partner.Index, t.Partner.Pod = 2, "mg-2" },
+	} {
+		for _, s := range []memgraph.Snapshot{healthy(record(garble)), healthy(record(garble), order), healthy(record(garble), paused)} {
+			p := Decide(s)
+			require.Equal(t, Adopt, p.Kind, "%s: %s", name, p.Reason)
+			assert.Equal(t, []any{s.Pods[0].Member(), s.Pods[1].Member(), int64(8)}, []any{p.Record.Main, p.Record.Partner, p.Record.Generation}, name)
+			assert.Equal(t, s.Topology.Order, p.Record.Order, "%s: it is answered next", name)
+			checkPlan(t, s, p)
+		}
+	}
+	underWayAndGarbled := healthy(underWay(memgraph.FailingOver), gone(0), record(func(t *memgraph.Topology) { t.Main.IP = "10.9.9.9" }))
+	assert.Contains(t, Decide(underWayAndGarbled).Reason, "there is no record yet")
+}
+
 func TestANewClusterGetsItsFirstTwoPodsAsMainAndPartner(t *testing.T) {
 	p := Decide(fresh())
 	assert.Equal(t, "mg-0", p.Record.Main.Pod)

@@ -75,7 +75,7 @@ func obedient(s memgraph.Snapshot, p Plan) error {
 	if s.Policy.PartnerLoss == memgraph.LossWaits && p.Kind == LosePartner && p.Register == nil && s.Topology.Phase == memgraph.Stable {
 		return fmt.Errorf("15: nobody succeeds %s", s.Topology.Partner.Pod)
 	}
-	if s.Topology.Generation == 0 {
+	if s.Topology.Generation == 0 || garbled(s) {
 		return nil // there is no record to answer in
 	}
 	if s.Topology.Order == nil {

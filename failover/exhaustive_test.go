@@ -63,6 +63,7 @@ var records = map[string]edit{
 	"protecting by nobody":                both(protecting(1), noPartner),
 	"none":                                none,
 	"of a version that tells no database": untold,
+	"MAIN at an address of nobody":        record(func(t *memgraph.Topology) { t.Main.IP = "10.9.9.9" }),
 }
 
 // lists are what the recorded MAIN may have said of its replicas.

@@ -119,6 +119,10 @@ type Change struct {
 	Leader string             `json:"leader,omitempty"`
 }
 
+// MaxGeneration leaves room to go on: at a change every millisecond it takes 285,000
+// years to get there. A higher one was written by hand.
+const MaxGeneration = 1 << 53
+
 // MaxHistory bounds the record: watchers get all of it with every write.
 const MaxHistory = 20
 
@@ -138,8 +142,8 @@ func (t Topology) Said() Topology {
 // Validate returns what is wrong with t, naming the field.
 func (t Topology) Validate() error {
 	switch {
-	case t.Generation < 1:
-		return fmt.Errorf("generation: %d, wanted 1 or more", t.Generation)
+	case t.Generation < 1, t.Generation > MaxGeneration:
+		return fmt.Errorf("generation: %d, wanted 1 to %d", t.Generation, MaxGeneration)
 	case !t.Main.complete():
 		return fmt.Errorf("main: %+v lacks a field", t.Main)
 	case !t.Partner.None() && !t.Partner.complete():
