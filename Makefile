@@ -25,7 +25,7 @@ build: ## build .bin/memgraph-controller
 
 test: ## run all tests: units, then failovers on a real API server
 	$(GO) test -race -timeout=$(TIMEOUT) $(PACKAGES)
-	$(GO) test -timeout=$(TIMEOUT) -run='TestSchedules|TestEvery' ./e2e/sim ./failover
+	$(GO) test -v -timeout=$(TIMEOUT) -run='TestSchedules|TestEvery' ./e2e/sim ./failover
 	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v -skip='$(LONG)' ./e2e
 
 race: ## run the unit tests five times each under the race detector
