@@ -52,7 +52,7 @@ type Dependencies struct {
 	// questions may stay unanswered for long.
 	UrgentProber, Sentinel, Prober Prober
 	Asker                          Asker
-	Roles                          failover.Roles
+	Roles                          Roles
 	Registrations                  Registrations
 	// Forget ends the connections to an instance that is gone.
 	Forget  func(addr string)

@@ -34,8 +34,10 @@ type lab struct {
 	registerBy RegisterBy
 	// maxFailovers are those within ten minutes; 0 is any number.
 	maxFailovers int
-	// change is made to what a controller is configured with, if set.
+	// change is made to what a controller is configured with, and wrap to what it acts
+	// through, if they are set.
 	change func(*Config)
+	wrap   func(*Controller)
 }
 
 func inLab(t *testing.T, test func(l *lab)) {
@@ -62,6 +64,9 @@ func (l *lab) startLeader(identity string) (c *Controller, resign, stop func()) 
 	c.cfg.RegisterBy, c.cfg.Policy.MaxFailovers = cmp.Or(l.registerBy, ByIP), l.maxFailovers
 	if l.change != nil {
 		l.change(&c.cfg)
+	}
+	if l.wrap != nil {
+		l.wrap(c)
 	}
 	run := func(f func(context.Context)) (end func()) {
 		ctx, cancel := context.WithCancel(l.t.Context())
@@ -392,31 +397,6 @@ func TestARecordThatIsNoUseIsDerivedAnew(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestARecordThatSomebodyElseChangesIsDecidedAnew(t *testing.T) {
-	inLab(t, func(l *lab) {
-		c, stop := l.start("a")
-		defer stop()
-		before := l.protected()
-		records := corev1.SchemeGroupVersion.WithResource("configmaps")
-		changed := false
-		l.api.intercept(func(a clienttesting.Action) error {
-			if a.GetResource() != records || changed {
-				return nil
-			}
-			changed = true // by somebody else, between our read and our write
-			cm, err := l.cs.Tracker().Get(records, testNamespace, RecordName(testSet))
-			assert.NoError(t, err)
-			other := cm.(*corev1.ConfigMap).DeepCopy()
-			other.ResourceVersion += "0"
-			return l.cs.Tracker().Update(records, other, testNamespace)
-		})
-		l.fleet.with(0, func(i *instance) { i.err = memgraph.ErrRefused })
-		c.Suspect()
-		r := l.within(time.Second, "a new MAIN", func(t memgraph.Topology) bool { return t.Main.Pod == "mg-1" })
-		assert.Equal(t, before.Generation+1, r.Generation, "one decision, made again")
-	})
 }
 
 func TestLeadershipPassesOnAtOnceWhenItIsGivenUp(t *testing.T) {

@@ -13,6 +13,13 @@ import (
 	"memgraph-controller/reconcile"
 )
 
+// Roles changes what instances are, by their addresses; *memgraph.Client does.
+type Roles interface {
+	Promote(ctx context.Context, addr string) error
+	Demote(ctx context.Context, addr string) error
+	SealEpoch(ctx context.Context, addr string) error
+}
+
 // Registrations are MAIN's list of replicas; *memgraph.Client changes it.
 type Registrations interface {
 	Register(ctx context.Context, main string, r memgraph.Registration) error
@@ -89,18 +96,35 @@ func (e effects) Put(ctx context.Context, t memgraph.Topology) (written memgraph
 	return written, err
 }
 
-func (r roles) Promote(ctx context.Context, addr string) error {
-	defer r.outdateAt(addr)
-	return r.change(ctx, func(ctx context.Context) error { return r.c.deps.Roles.Promote(ctx, addr) })
+// Promote makes p MAIN, if it is the same process still: while the record was written,
+// and gateways were waited for, another may have begun at its address.
+func (r roles) Promote(ctx context.Context, p memgraph.Pod) error {
+	if err := r.c.identify(ctx, r.c.deps.UrgentProber, p, r.c.cfg.ProbeTimeout); err != nil {
+		return fmt.Errorf("promote %s: %w", p.Name, err)
+	}
+	if err := r.unchanged(p); err != nil {
+		return err
+	}
+	defer r.outdateAt(p.Addr())
+	return r.change(ctx, func(ctx context.Context) error { return r.c.deps.Roles.Promote(ctx, p.Addr()) })
 }
 
-func (r roles) Demote(ctx context.Context, addr string) error {
-	defer r.outdateAt(addr)
-	return r.change(ctx, func(ctx context.Context) error { return r.c.deps.Roles.Demote(ctx, addr) })
+func (r roles) Demote(ctx context.Context, p memgraph.Pod) error {
+	defer r.outdateAt(p.Addr())
+	return r.change(ctx, func(ctx context.Context) error { return r.c.deps.Roles.Demote(ctx, p.Addr()) })
 }
 
-func (r roles) SealEpoch(ctx context.Context, addr string) error {
-	return r.change(ctx, func(ctx context.Context) error { return r.c.deps.Roles.SealEpoch(ctx, addr) })
+func (r roles) SealEpoch(ctx context.Context, main memgraph.Pod) error {
+	return r.change(ctx, func(ctx context.Context) error { return r.c.deps.Roles.SealEpoch(ctx, main.Addr()) })
+}
+
+// unchanged returns an error if p, who has just answered, is another process than when
+// it was decided on.
+func (e effects) unchanged(p memgraph.Pod) error {
+	if e.c.seen.of(p.UID).RunID != p.Instance.RunID {
+		return fmt.Errorf("%s has restarted meanwhile", p.Name)
+	}
+	return nil
 }
 
 // Follow registers replica on main, if the same process answers still.
@@ -108,8 +132,8 @@ func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod, mode me
 	if err := e.Answers(ctx, replica); err != nil {
 		return err
 	}
-	if e.c.seen.of(replica.UID).RunID != replica.Instance.RunID {
-		return fmt.Errorf("%s has restarted meanwhile", replica.Name)
+	if err := e.unchanged(replica); err != nil {
+		return err
 	}
 	return e.Register(ctx, main, replica, mode)
 }
@@ -130,7 +154,7 @@ func (e effects) Replicas(ctx context.Context, main memgraph.Pod) ([]memgraph.Re
 // Demote makes pod a replica. If MAIN lists it already, that is from before it
 // lost its data.
 func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
-	if err := (roles{e}).Demote(ctx, pod.Addr()); err != nil {
+	if err := (roles{e}).Demote(ctx, pod); err != nil {
 		return err
 	}
 	e.note(pod, func(i *memgraph.Instance) { i.Rejoin = true })

@@ -72,13 +72,13 @@ var changes = map[string]func(context.Context, effects, []memgraph.Pod) error{
 		return err
 	},
 	"Roles.Promote": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
-		return roles{e}.Promote(ctx, pods[1].Addr())
+		return roles{e}.Promote(ctx, pods[1])
 	},
 	"Roles.Demote": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
-		return roles{e}.Demote(ctx, pods[0].Addr())
+		return roles{e}.Demote(ctx, pods[0])
 	},
 	"Roles.SealEpoch": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
-		return roles{e}.SealEpoch(ctx, pods[0].Addr())
+		return roles{e}.SealEpoch(ctx, pods[0])
 	},
 	"Registrar.Follow": func(ctx context.Context, e effects, pods []memgraph.Pod) error {
 		return e.Follow(ctx, pods[0], pods[1], memgraph.Async)

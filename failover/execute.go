@@ -50,11 +50,12 @@ type Store interface {
 	Put(ctx context.Context, t memgraph.Topology) (memgraph.Topology, error)
 }
 
-// Roles changes what instances are; *memgraph.Client does.
+// Roles changes what instances are.
 type Roles interface {
-	Promote(ctx context.Context, addr string) error
-	Demote(ctx context.Context, addr string) error
-	SealEpoch(ctx context.Context, addr string) error
+	// Promote makes p MAIN, unless another process is in its place by now.
+	Promote(ctx context.Context, p memgraph.Pod) error
+	Demote(ctx context.Context, p memgraph.Pod) error
+	SealEpoch(ctx context.Context, main memgraph.Pod) error
 }
 
 // Registrar keeps a MAIN's list of replicas.
@@ -188,7 +189,7 @@ func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 		}
 	}
 	err := within(ctx, promoteTimeout, func(ctx context.Context) error {
-		return e.Roles.Promote(ctx, p.Promote.Addr())
+		return e.Roles.Promote(ctx, *p.Promote)
 	})
 	if err != nil {
 		return err
@@ -234,7 +235,7 @@ func demote(ctx context.Context, p Plan, e Effects) error {
 			return fmt.Errorf("%s does not list %s as in step", p.Demote.Name, p.Promote.Name)
 		}
 	}
-	return within(ctx, demoteTimeout, func(ctx context.Context) error { return e.Roles.Demote(ctx, p.Demote.Addr()) })
+	return within(ctx, demoteTimeout, func(ctx context.Context) error { return e.Roles.Demote(ctx, *p.Demote) })
 }
 
 // replacePartner is what there is to do where MAIN stays.
@@ -317,7 +318,7 @@ func list(ctx context.Context, main memgraph.Pod, e Effects) (replicas []memgrap
 }
 
 func seal(ctx context.Context, main memgraph.Pod, e Effects) error {
-	return within(ctx, sealTimeout, func(ctx context.Context) error { return e.Roles.SealEpoch(ctx, main.Addr()) })
+	return within(ctx, sealTimeout, func(ctx context.Context) error { return e.Roles.SealEpoch(ctx, main) })
 }
 
 // inTheWay holds for a replica that is synchronous and not wanted to be, and for

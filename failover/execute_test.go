@@ -67,25 +67,24 @@ func (w *world) Put(ctx context.Context, t memgraph.Topology) (memgraph.Topology
 	return t, err
 }
 
-func (w *world) setRole(ctx context.Context, verb, addr string, r memgraph.Role) error {
-	i := slices.IndexFunc(w.s.Pods, func(p memgraph.Pod) bool { return p.Addr() == addr })
-	happens, err := w.effect(ctx, "%s %s", verb, w.s.Pods[i].Name)
+func (w *world) setRole(ctx context.Context, verb string, p memgraph.Pod, r memgraph.Role) error {
+	happens, err := w.effect(ctx, "%s %s", verb, p.Name)
 	if happens {
-		w.s.Pods[i].Instance.Role, w.s.Pods[i].Instance.Replicas = r, nil
+		w.change(p, func(i *memgraph.Instance) { i.Role, i.Replicas = r, nil })
 	}
 	return err
 }
 
-func (w *world) Promote(ctx context.Context, addr string) error {
-	return w.setRole(ctx, "promote", addr, memgraph.RoleMain)
+func (w *world) Promote(ctx context.Context, p memgraph.Pod) error {
+	return w.setRole(ctx, "promote", p, memgraph.RoleMain)
 }
 
-func (w *world) Demote(ctx context.Context, addr string) error {
-	return w.setRole(ctx, "demote", addr, memgraph.RoleReplica)
+func (w *world) Demote(ctx context.Context, p memgraph.Pod) error {
+	return w.setRole(ctx, "demote", p, memgraph.RoleReplica)
 }
 
-func (w *world) SealEpoch(ctx context.Context, addr string) error {
-	_, err := w.effect(ctx, "seal %s", addr)
+func (w *world) SealEpoch(ctx context.Context, main memgraph.Pod) error {
+	_, err := w.effect(ctx, "seal %s", main.Name)
 	return err
 }
 
@@ -159,7 +158,7 @@ func TestAFailoverGoesInItsOneSafeOrder(t *testing.T) {
 	_, r, err := w.execute(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{
-		"put 8 FailingOver mg-1", "promote mg-1", "seal 10.0.0.1:7687", "register mg-2 on mg-1 strict_sync",
+		"put 8 FailingOver mg-1", "promote mg-1", "seal mg-1", "register mg-2 on mg-1 strict_sync",
 		"list replicas of mg-1", "put 8 Stable mg-1",
 	}, w.log)
 	assert.True(t, w.s.Topology.InSync, "the new MAIN is protected before a client writes to it")
@@ -177,7 +176,7 @@ func TestAHandoverDemotesBeforeItPromotes(t *testing.T) {
 	_, _, err := w.execute(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{
-		"put 8 Switching mg-1", "park by Switching", "demote mg-0", "promote mg-1", "seal 10.0.0.1:7687",
+		"put 8 Switching mg-1", "park by Switching", "demote mg-0", "promote mg-1", "seal mg-1",
 		"register mg-2 on mg-1 strict_sync", "list replicas of mg-1", "put 8 Stable mg-1",
 	}, w.log)
 }
@@ -216,7 +215,7 @@ func TestMainIsShownThatItsPartnerIsGone(t *testing.T) {
 		_, r, err := w.execute(t.Context())
 		require.NoError(t, err)
 		assert.Empty(t, r.Missed)
-		assert.Equal(t, 1, strings.Count(strings.Join(w.log, "\n"), "seal 10.0.0.0:7687"))
+		assert.Equal(t, 1, strings.Count(strings.Join(w.log, "\n"), "seal mg-0"))
 		assert.True(t, w.s.Topology.InSync)
 	})
 }

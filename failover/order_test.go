@@ -104,7 +104,7 @@ func TestASwitchoverMakesTheOldMainThePartner(t *testing.T) {
 	_, _, err := w.execute(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{
-		"put 8 Switching mg-1", "park by Switching", "list replicas of mg-0", "demote mg-0", "promote mg-1", "seal 10.0.0.1:7687",
+		"put 8 Switching mg-1", "park by Switching", "list replicas of mg-0", "demote mg-0", "promote mg-1", "seal mg-1",
 		"register mg-0 on mg-1 strict_sync", "register mg-2 on mg-1 async", "list replicas of mg-1", "put 8 Stable mg-1",
 	}, w.log)
 	assert.True(t, w.s.Topology.InSync)

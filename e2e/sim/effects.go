@@ -87,25 +87,31 @@ func (e effects) Put(_ context.Context, t memgraph.Topology) (memgraph.Topology,
 	return t, nil
 }
 
-func (r roles) Promote(ctx context.Context, addr string) error {
+func (r roles) Promote(ctx context.Context, p memgraph.Pod) error {
 	deadline := r.t.c.s.now + promoteLimit
+	if err := r.t.c.identify(p, controller.Defaults.ProbeTimeout); err != nil {
+		return err
+	}
+	if r.t.c.seen[p.UID].RunID != p.Instance.RunID {
+		return fmt.Errorf("%s has restarted meanwhile", p.Name)
+	}
 	if err := r.authority("promote"); err != nil {
 		return err
 	}
-	defer r.outdateAt(addr)
-	return r.t.c.promote(ctx, addr, deadline)
+	defer r.outdateAt(p.Addr())
+	return r.t.c.promote(ctx, p.Addr(), deadline)
 }
 
-func (r roles) Demote(ctx context.Context, addr string) error {
+func (r roles) Demote(ctx context.Context, p memgraph.Pod) error {
 	deadline := r.t.c.s.now + demoteLimit
 	if err := r.authority("demote"); err != nil {
 		return err
 	}
-	defer r.outdateAt(addr)
-	return r.t.c.demote(ctx, addr, deadline)
+	defer r.outdateAt(p.Addr())
+	return r.t.c.demote(ctx, p.Addr(), deadline)
 }
 
-func (r roles) SealEpoch(_ context.Context, addr string) error {
+func (r roles) SealEpoch(_ context.Context, main memgraph.Pod) error {
 	deadline := r.t.c.s.now + sealLimit
 	if err := r.authority("seal"); err != nil {
 		return err
@@ -113,7 +119,7 @@ func (r roles) SealEpoch(_ context.Context, addr string) error {
 	if r.t.c.w.bug.unsealed {
 		return nil
 	}
-	err := r.t.c.send(addr, deadline, func(p *process) error { return p.commit(none) })
+	err := r.t.c.send(main.Addr(), deadline, func(p *process) error { return p.commit(none) })
 	if errors.Is(err, errMissed) {
 		return nil // as memgraph.Client takes it
 	}
@@ -177,7 +183,7 @@ func (e effects) Replicas(_ context.Context, main memgraph.Pod) ([]memgraph.Repl
 }
 
 func (e effects) Demote(ctx context.Context, pod memgraph.Pod) error {
-	if err := (roles{e}).Demote(ctx, pod.Addr()); err != nil {
+	if err := (roles{e}).Demote(ctx, pod); err != nil {
 		return err
 	}
 	e.note(pod, func(i *memgraph.Instance) { i.Rejoin = true })
