@@ -39,7 +39,7 @@ const (
 
 // attendance is which gateways there are and by which record each holds its
 // clients, told by a Lease of each. The leader goes on with a planned change as
-// soon as all do.
+// soon as all do. What the leader asks the others about MAIN goes the same way.
 type attendance struct {
 	leases   coordinationclient.LeaseInterface
 	cluster  string
@@ -49,7 +49,10 @@ type attendance struct {
 	quiet  func(context.Context) (int64, error)
 	latest func() memgraph.Topology
 	log    *slog.Logger
-	held   chan struct{} // capacity 1: the record has come to hold clients
+	// lives tells whether the MAIN in a process says anything from now on.
+	lives func(ctx context.Context, runID string) bool
+	witnesses
+	due chan struct{} // capacity 1: there is something to say
 
 	mu      sync.Mutex
 	present map[string]attendee // by the Lease's name
@@ -68,7 +71,7 @@ func (c *Controller) newAttendance() *attendance {
 		leases:  c.deps.Urgent.CoordinationV1().Leases(c.cfg.Namespace),
 		cluster: c.cfg.StatefulSet, identity: c.cfg.Identity,
 		quiet: c.deps.Quiet, latest: c.record.latest, log: c.deps.Log,
-		held:    make(chan struct{}, 1),
+		lives: c.lives, due: make(chan struct{}, 1),
 		present: map[string]attendee{}, changed: make(chan struct{}),
 	}
 }
@@ -98,27 +101,39 @@ func (a *attendance) run(ctx context.Context) {
 			return
 		case <-tick.C:
 			a.tidy(ctx)
-		case <-a.held:
+		case <-a.due:
 		}
 	}
 }
 
-// expect has the gateway say so once it holds its clients by the latest record.
-func (a *attendance) expect() {
+// speak has the Lease written anew: with the word that clients are held by the latest
+// record, once they are, and with what is to be said of MAIN.
+func (a *attendance) speak() {
 	select {
-	case a.held <- struct{}{}:
-	default: // what is due looks at the latest record
+	case a.due <- struct{}{}:
+	default: // what is due looks at the latest
 	}
 }
 
-// attend renews the Lease, with the record by which clients are held. A commit that
-// does not come to an end costs no renewal: the gateway is there.
+// doubt has the other replicas asked whether the MAIN in process runID lives.
+func (a *attendance) doubt(runID string) {
+	if a.doubts(runID) {
+		a.speak()
+	}
+}
+
+// attend renews the Lease, with the record by which clients are held, and with what is
+// said of MAIN. A commit that does not come to an end costs no renewal: the gateway is
+// there.
 func (a *attendance) attend(ctx context.Context) error {
 	at := a.heldBy(ctx)
 	ctx, cancel := context.WithTimeout(ctx, attendTimeout)
 	defer cancel()
+	a.answer(func(runID string) bool { return a.lives(ctx, runID) })
+	says := a.said()
+	says[quietAt] = at
 	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"annotations": map[string]string{quietAt: at}},
+		"metadata": map[string]any{"annotations": says},
 		"spec":     map[string]any{"renewTime": metav1.NowMicro()},
 	})
 	if err != nil {
@@ -126,7 +141,7 @@ func (a *attendance) attend(ctx context.Context) error {
 	}
 	_, err = a.leases.Patch(ctx, a.leaseName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
 	if apierrors.IsNotFound(err) {
-		return a.enter(ctx, at)
+		return a.enter(ctx, says)
 	}
 	return err
 }
@@ -148,13 +163,13 @@ func (a *attendance) heldBy(ctx context.Context) string {
 }
 
 // enter makes the Lease.
-func (a *attendance) enter(ctx context.Context, at string) error {
+func (a *attendance) enter(ctx context.Context, says map[string]string) error {
 	now := metav1.NowMicro()
 	_, err := a.leases.Create(ctx, &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        a.leaseName(),
 			Labels:      map[string]string{gatewayOf: a.cluster, "app.kubernetes.io/managed-by": fieldManager},
-			Annotations: map[string]string{quietAt: at},
+			Annotations: says,
 		},
 		Spec: coordinationv1.LeaseSpec{
 			HolderIdentity: &a.identity, RenewTime: &now, LeaseDurationSeconds: new(int32(attendFor / time.Second)),
@@ -189,6 +204,9 @@ func (a *attendance) onLease(obj any) {
 	l, ok := obj.(*coordinationv1.Lease)
 	if !ok || l.Labels[gatewayOf] != a.cluster || l.Spec.RenewTime == nil {
 		return
+	}
+	if l.Name != a.leaseName() && a.heard(l.Annotations[doubtAt], l.Annotations[vouchFor]) {
+		a.speak()
 	}
 	a.change(func() {
 		was, now := a.present[l.Name], attendee{renewed: l.Spec.RenewTime.Time, seen: time.Now(), quietAt: l.Annotations[quietAt]}

@@ -23,7 +23,12 @@ import (
 // replica has one more gateway than the lab's leader: quiet tells when its commits
 // under way are done.
 func (l *lab) replica(identity string, quiet func(context.Context) (int64, error)) (stop func()) {
-	c := newController(l.t, identity, l.cs, newFleet(0))
+	return l.replicaAmid(identity, quiet, newFleet(0))
+}
+
+// replicaAmid is replica for one that reaches the instances of fleet.
+func (l *lab) replicaAmid(identity string, quiet func(context.Context) (int64, error), fleet *fleet) (stop func()) {
+	c := newController(l.t, identity, l.cs, fleet)
 	c.deps.Quiet = quiet
 	c.gateways = c.newAttendance()
 	ctx, cancel := context.WithCancel(l.t.Context())

@@ -238,7 +238,7 @@ func (c *Controller) learn(t memgraph.Topology) bool {
 	}
 	if t.Phase != memgraph.Stable {
 		c.deps.Gateway.Expect(t.Main.Pod, addr, t.Main.RunID, t.Generation)
-		c.gateways.expect()
+		c.gateways.speak()
 		return true // and clients are about to need what was prepared
 	}
 	c.seen.update(t.Main.UID, t.Main.RunID, func(i *memgraph.Instance) { i.Diverged = false }) // from now on others do, from it

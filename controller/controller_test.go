@@ -34,6 +34,8 @@ type lab struct {
 	registerBy RegisterBy
 	// maxFailovers are those within ten minutes; 0 is any number.
 	maxFailovers int
+	// quiet is that of the gateway, whose Lease is only written if it is set.
+	quiet func(context.Context) (int64, error)
 	// change is made to what a controller is configured with, and wrap to what it acts
 	// through, if they are set.
 	change func(*Config)
@@ -65,6 +67,8 @@ func (l *lab) startLeader(identity string) (c *Controller, resign, stop func()) 
 	if l.change != nil {
 		l.change(&c.cfg)
 	}
+	c.deps.Quiet = l.quiet
+	c.gateways = c.newAttendance()
 	if l.wrap != nil {
 		l.wrap(c)
 	}

@@ -47,7 +47,7 @@ type sentry struct {
 	part    probed
 	subject string // the pod's UID that pulse is of
 	pulse   failover.Pulse
-	since   time.Time // when it was looked at last
+	since   time.Time // when it missed last, or was asked; zero once it has answered
 	evicted time.Time // when a pod was evicted last; zero if none was
 }
 
@@ -86,7 +86,7 @@ func (s *sentry) follow(uid string) {
 		return
 	}
 	s.judge(s.subject, memgraph.Unjudged)
-	s.subject, s.pulse = uid, failover.Pulse{}
+	s.subject, s.pulse, s.since = uid, failover.Pulse{}, time.Time{}
 }
 
 // judge has everybody know the verdict on a pod.
@@ -113,8 +113,10 @@ func (s *sentry) look(ctx context.Context, pod memgraph.Pod) error {
 		id, asked, err := askTwice(ctx, s.t.c.deps.Sentinel, pod, answerTimeout)
 		replies <- reply{id, asked, err}
 	})
-	s.since = time.Now()
-	due := s.since.Add(cfg.ProbeTimeout)
+	if s.since.IsZero() {
+		s.since = time.Now()
+	}
+	due := time.Now().Add(cfg.ProbeTimeout)
 	for sign := failover.Answer; ; sign = failover.LateAnswer {
 		select {
 		case r := <-replies:
@@ -127,8 +129,8 @@ func (s *sentry) look(ctx context.Context, pod memgraph.Pod) error {
 		if present, ok := s.pod(); !ok || present.UID != pod.UID {
 			return nil
 		}
-		s.note(ctx, pod, s.missed(ctx, pod))
-		s.since, due = time.Now(), due.Add(cfg.ProbeInterval)
+		s.miss(ctx, pod)
+		due = due.Add(cfg.ProbeInterval)
 	}
 }
 
@@ -147,7 +149,7 @@ func (s *sentry) heed(ctx context.Context, pod memgraph.Pod, r reply, sign failo
 	case memgraph.Denied:
 		sign = failover.Denial
 	case memgraph.Silent:
-		s.note(ctx, pod, s.missed(ctx, pod))
+		s.miss(ctx, pod)
 		return
 	default:
 		s.t.c.metrics.probes.answers.WithLabelValues(string(s.part)).Observe(time.Since(r.asked).Seconds())
@@ -159,6 +161,15 @@ func (s *sentry) heed(ctx context.Context, pod memgraph.Pod, r reply, sign failo
 		s.t.urgent.add(clusterKey, r.asked)
 	}
 	s.note(ctx, pod, sign)
+	s.since = time.Time{}
+}
+
+// miss takes note that the pod has not answered. What shows by the next time that it
+// lives may come while nobody is asked.
+func (s *sentry) miss(ctx context.Context, pod memgraph.Pod) {
+	now := time.Now()
+	s.note(ctx, pod, s.missed(ctx, pod))
+	s.since = now
 }
 
 // missed is what it means that the pod has not answered since it was last looked
@@ -167,6 +178,13 @@ func (s *sentry) missed(ctx context.Context, pod memgraph.Pod) failover.Sign {
 	c, addr := s.t.c, pod.Addr()
 	if c.seen.blocking.holds(addr) || c.deps.Heard(addr).After(s.since) {
 		return failover.Noise
+	}
+	if s.part == probedMain {
+		vouched := c.gateways.vouched(s.since)
+		c.gateways.doubt(c.record.latest().Main.RunID)
+		if vouched {
+			return failover.Noise
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.ProbeInterval)
 	defer cancel()

@@ -23,13 +23,50 @@ var hangs = flag.Int("hangs", 3, "rounds in which MAIN hangs")
 // that a kubelet takes at least for a pod that does not end by itself.
 const evictionGap = 6 * time.Second
 
+// underWay is how many writes a MAIN that stands still has in its sockets at most: one
+// of each writer.
+const underWay = 2
+
 func TestMainHangs(t *testing.T) {
 	r := repeat(t, failure{
 		title: "MAIN's process stopped",
 		cause: func(ctx context.Context, main string) error { return lab.Pause(ctx, main) },
-		mend:  func(main string) error { return lab.Resume(main) },
+		mend:  func(main string) error { return wake(t, main) },
 	}, *hangs)
 	assert.Less(t, r.gap.Percentile(99), 2*time.Second, "until a write is acknowledged again, p99")
+	ctx, cancel := context.WithTimeout(t.Context(), roundTimeout)
+	defer cancel()
+	l, err := lab.Leader(ctx)
+	require.NoError(t, err)
+	for _, p := range l.Pods {
+		r.awaitCopy(ctx, p.Name) // whoever had diverged has started empty
+	}
+}
+
+// wake continues a MAIN that stood still, and asserts that it is demoted before any
+// client reaches it: all that it takes until then is what was on its way to it.
+func wake(t *testing.T, main string) error {
+	ctx, cancel := context.WithTimeout(t.Context(), roundTimeout)
+	defer cancel()
+	control, err := lab.Control(main)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	if err := lab.Resume(main); err != nil {
+		return err
+	}
+	first, err := control.State(ctx)
+	for now := first; err == nil; now, err = control.State(ctx) {
+		if now.Role != memgraphtest.RoleMain || now.RunID != first.RunID {
+			return nil
+		}
+		assert.LessOrEqual(t, now.Nodes, first.Nodes+underWay, "%s believes that it is MAIN", main)
+		if err := Pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // A MAIN that wakes up believes that it is MAIN still, whenever that is: in the

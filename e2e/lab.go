@@ -22,6 +22,7 @@ import (
 const (
 	namespace   = "memgraph-lab"
 	statefulSet = "memgraph"
+	deployment  = "memgraph-controller"
 	// statusPoll is how often the controllers are asked: often enough to lose no
 	// time by, and seldom enough to leave the machine to them.
 	statusPoll = 25 * time.Millisecond
@@ -103,7 +104,7 @@ func (l *Lab) Controllers(ctx context.Context) ([]Status, error) {
 		if p.DeletionTimestamp != nil || !ready(&p) {
 			continue
 		}
-		s, err := l.status(ctx, &p)
+		s, err := l.status(ctx, p.Name, p.Status.PodIP)
 		if err != nil {
 			return nil, err
 		}
@@ -112,20 +113,21 @@ func (l *Lab) Controllers(ctx context.Context) ([]Status, error) {
 	return out, nil
 }
 
-func (l *Lab) status(ctx context.Context, p *corev1.Pod) (s Status, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.Status.PodIP+":8080/status", nil)
+// status is what the controller in pod, at ip, says of itself.
+func (l *Lab) status(ctx context.Context, pod, ip string) (s Status, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ip+":8080/status", nil)
 	if err != nil {
 		return s, err
 	}
 	resp, err := l.http.Do(req)
 	if err != nil {
-		return s, fmt.Errorf("ask %s for its status: %w", p.Name, err)
+		return s, fmt.Errorf("ask %s for its status: %w", pod, err)
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
-		return s, fmt.Errorf("read status of %s: %w", p.Name, err)
+		return s, fmt.Errorf("read status of %s: %w", pod, err)
 	}
-	s.Pod, s.Addr = p.Name, p.Status.PodIP+":7687"
+	s.Pod, s.Addr = pod, ip+":7687"
 	return s, nil
 }
 

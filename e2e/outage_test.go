@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +26,13 @@ var outage = flag.Duration("outage", 6*time.Second, "how long the API server is 
 // after 1 to 2.2 s.
 const returnGap = 5 * time.Second
 
+const (
+	// heldFor is for how long a gateway parks a client, by default, before it refuses it.
+	heldFor = 10 * time.Second
+	// staleAfter is without what word of the API server a gateway calls itself stale.
+	staleAfter = 15 * time.Second
+)
+
 // away has the API server away for a while, during which meanwhile is done, and
 // returns when it was back. The eye is blind for longer: its watch sleeps.
 func (s *scenario) away(ctx context.Context, meanwhile func() error) time.Time {
@@ -31,7 +40,18 @@ func (s *scenario) away(ctx context.Context, meanwhile func() error) time.Time {
 	require.NoError(s.t, lab.KillAPI(ctx))
 	back := func() error { return lab.StartAPI(context.WithoutCancel(ctx)) }
 	s.t.Cleanup(func() { _ = back() }) // if the test ends early
+	gone := time.Now()
 	require.NoError(s.t, errors.Join(meanwhile(), Pause(ctx, *outage)))
+	for _, w := range s.writers {
+		host, _, err := net.SplitHostPort(w.addr)
+		require.NoError(s.t, err)
+		status, err := lab.status(ctx, w.name, host)
+		require.NoError(s.t, err)
+		assert.False(s.t, status.Leading, "its lease has run out")
+		assert.Less(s.t, status.Gateway.HeardAt, gone.Add(time.Second), "what it knows is as old as it says")
+		assert.Equal(s.t, *outage > staleAfter, status.Gateway.Stale)
+		s.t.Logf("%s, while the API server is away: gateway %s %s", w.name, status.Gateway.State, status.Gateway.Trouble)
+	}
 	require.NoError(s.t, back())
 	return time.Now()
 }
@@ -52,6 +72,8 @@ func TestMainDiesWhileTheAPIServerIsAway(t *testing.T) {
 	ctx, s := newScenario(t)
 	back := s.away(ctx, func() error { return lab.Kill(ctx, s.before.Record.Main) })
 	for _, w := range s.writers {
+		told := fmt.Sprint(w.Errors())
+		assert.Equal(t, *outage > heldFor, strings.Contains(told, "Gateway.NoMain"), "%s: %s", w.name, told)
 		first, err := w.FirstAck(ctx, back)
 		require.NoError(t, err)
 		t.Logf("%s: %s after the API server was back", w.name, first.Sub(back))

@@ -29,6 +29,17 @@ func (l *Lab) Restart(ctx context.Context, stamp string) error {
 	}})
 }
 
+// RestartControllers is `kubectl rollout restart` of the controller, which goes on
+// when it returns.
+func (l *Lab) RestartControllers(ctx context.Context, stamp string) error {
+	patch := fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, stamp)
+	_, err := l.Kube.AppsV1().Deployments(namespace).Patch(ctx, deployment, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		return fmt.Errorf("patch deployment: %w", err)
+	}
+	return nil
+}
+
 // Scale asks for so many pods, and waits until there are, all ready.
 func (l *Lab) Scale(ctx context.Context, pods int) error {
 	return l.reshape(ctx, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, pods))

@@ -77,7 +77,7 @@ func (s *scenario) assertSpared() {
 }
 
 // awaitCopy waits until pod holds what the writers wrote, who have stopped.
-func (s *scenario) awaitCopy(ctx context.Context, pod string) {
+func (s *run) awaitCopy(ctx context.Context, pod string) {
 	s.t.Helper()
 	for _, w := range s.writers {
 		err := lab.until(ctx, "a copy in "+pod, func(controllers []Status) error {

@@ -7,8 +7,8 @@ type Sign int
 
 // Signs. Silence and Absence are questions that were not answered in time, put to
 // somebody who accepts connections and to nobody. Noise is Silence that does not
-// count: something else shows that the instance lives, or what it does for us keeps
-// it from answering.
+// count: something else shows that the instance lives, as what clients get from it
+// does and the word of another replica, or what it does for us keeps it from answering.
 const (
 	Answer Sign = iota
 	LateAnswer
