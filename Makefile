@@ -10,15 +10,20 @@ TIMEOUT ?= 25m
 SEEDS ?= 20000
 SEED ?= 0
 ROUNDS ?= 50
+# How often the leader dies, alone and with MAIN.
+SUCCESSIONS ?= 20
 # How often soak kills MAIN, and replaces all pods.
 CRASHES ?= 100
 ROLLOUTS ?= 20
+# During how many changes of MAIN, and for how many clients, replicas must not grow.
+CHANGES ?= 200
+CLIENTS ?= 10000
 # What takes minutes and is left to soak.
 LONG = ^TestUpgrade$$
 PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
 
 .DEFAULT_GOAL := help
-.PHONY: build test race e2e rounds soak sim demo bench lint fmt cover image help
+.PHONY: build test race e2e rounds leaks soak sim demo bench lint fmt cover image help
 
 build: ## build .bin/memgraph-controller
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o .bin/memgraph-controller .
@@ -37,8 +42,11 @@ e2e: ## run the timing suite alone and print its table
 soak: ## kill MAIN CRASHES times, replace all pods ROLLOUTS times, and change the version: an hour
 	$(GO) test -race -count=1 -timeout=0 -v -run='^TestMainIsKilled$$|^TestRollingRestart$$|$(LONG)' ./e2e -rounds=$(CRASHES) -rollouts=$(ROLLOUTS)
 
-rounds: ## have MAIN die, and hang, ROUNDS times each
-	$(GO) test -race -count=1 -timeout=0 -v -run='TestMainIsKilled|TestMainHangs' ./e2e -rounds=$(ROUNDS) -hangs=$(ROUNDS)
+leaks: ## change MAIN CHANGES times under load, and compare what replicas take
+	$(GO) test -count=1 -timeout=0 -v -run='^TestReplicasDoNotGrow$$' ./e2e -changes=$(CHANGES) -clients=$(CLIENTS)
+
+rounds: ## have MAIN die, and hang, ROUNDS times each, and the leader SUCCESSIONS times
+	$(GO) test -race -count=1 -timeout=0 -v -run='^TestMainIsKilled$$|^TestMainHangs$$|^TestLeaderDies$$' ./e2e -rounds=$(ROUNDS) -hangs=$(ROUNDS) -successions=$(SUCCESSIONS)
 
 sim: ## play SEEDS simulated schedules, from SEED on; SEEDS=1 prints a trace
 	$(GO) test -count=1 -timeout=0 -v -run=TestSchedules ./e2e/sim -seeds=$(SEEDS) -seed=$(SEED)

@@ -114,12 +114,17 @@ func slowAPI(ctx context.Context, s *scenario) {
 // storm has MAIN die, and all that were connected to it log in to the next, which is
 // MAIN for the rest of the scenario.
 func storm(ctx context.Context, s *scenario) {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
 	s.gather(ctx)
 	s.ail(ctx, s.before.Record.Partner, memgraphtest.Faults{LoginTime: loginTime})
 	require.NoError(s.t, lab.Kill(ctx, s.before.Record.Main))
 	sight, err := lab.Eye.First(ctx, "the next MAIN to be protected", func(now Sight) bool {
 		return now.Generation > s.before.Record.Generation && now.Phase == string(memgraph.Stable) && now.InSync
 	})
+	if err != nil {
+		s.t.Log(logs())
+	}
 	require.NoError(s.t, err)
 	require.NoError(s.t, Pause(ctx, *trouble))
 	s.before, err = lab.Leader(ctx)

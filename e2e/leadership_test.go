@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +14,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
+
+	"memgraph-controller/memgraph"
+	"memgraph-controller/memgraph/memgraphtest"
 )
 
 // successions is how often the leader dies: a round takes as long as its lease.
@@ -60,6 +64,11 @@ func TestLeaderDies(t *testing.T) {
 // moment. It returns how long nobody led, once the cluster is whole.
 func (s *scenario) succeed(ctx context.Context, others []string) time.Duration {
 	s.t.Helper()
+	for _, w := range s.writers {
+		_, err := w.FirstAck(ctx, time.Time{})
+		require.NoError(s.t, err)
+	}
+	s.begun = time.Now()
 	var all errgroup.Group
 	all.Go(func() error {
 		return errors.Join(lab.Kill(ctx, s.before.Pod), lab.Delete(ctx, s.before.Pod, new(int64(0))))
@@ -151,4 +160,48 @@ func TestLeaderCrashesOverAndOver(t *testing.T) {
 	s.recover(ctx)
 	s.assertSteady()
 	s.judgeWrites(ctx)
+}
+
+// A leader that is told to stop finishes the failover that it is in.
+func TestLeaderIsTerminatedAmidAFailover(t *testing.T) {
+	ctx, s := newScenario(t)
+	heir, err := lab.Control(s.before.Record.Partner)
+	require.NoError(t, err)
+	defer heir.Close()
+	require.NoError(t, heir.SetFaults(ctx, memgraphtest.Faults{Delay: slowStatements}))
+	require.NoError(t, lab.Kill(ctx, s.before.Record.Main))
+	s.awaitStep(ctx, heir, func(p progress) bool { return p.Phase == string(memgraph.FailingOver) })
+	require.NoError(t, lab.Delete(ctx, s.before.Pod, nil))
+	s.awaitResignation(ctx)
+	require.NoError(t, heir.SetFaults(ctx, memgraphtest.Faults{}))
+	stable, err := lab.Eye.First(ctx, "the end of the failover", func(now Sight) bool {
+		return now.Generation > s.before.Record.Generation && now.Phase == string(memgraph.Stable)
+	})
+	require.NoError(t, err)
+	s.recover(ctx)
+	changes, err := lab.History(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, s.before.Record.Generation+1, stable.Generation, "one decision, finished once")
+	assert.Equal(t, s.before.Pod, changes[0].Leader, "by whom it was begun")
+	for _, w := range s.writers {
+		if w.name != s.before.Pod {
+			s.assertGap(w, maxGap)
+		}
+	}
+	s.judgeWrites(ctx)
+}
+
+// awaitResignation waits until the leader begins nothing any more.
+func (s *scenario) awaitResignation(ctx context.Context) {
+	s.t.Helper()
+	host, _, err := net.SplitHostPort(s.before.Addr)
+	require.NoError(s.t, err)
+	for {
+		status, err := lab.status(ctx, s.before.Pod, host)
+		require.NoError(s.t, err)
+		if !status.Leading {
+			return
+		}
+		require.NoError(s.t, Pause(ctx, time.Millisecond))
+	}
 }

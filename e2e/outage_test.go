@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,9 +21,9 @@ import (
 var outage = flag.Duration("outage", 6*time.Second, "how long the API server is away")
 
 // returnGap is for a MAIN that died while the API server was away: from when that
-// is ready again. The lease has run out by then, and the election tries for it again
-// after 1 to 2.2 s.
-const returnGap = 5 * time.Second
+// is ready again. The lease has run out by then, and each of two controllers tries for it
+// again after 1 to 2.2 s.
+const returnGap = 2 * time.Second
 
 const (
 	// heldFor is for how long a gateway parks a client, by default, before it refuses it.
@@ -73,7 +72,9 @@ func TestMainDiesWhileTheAPIServerIsAway(t *testing.T) {
 	back := s.away(ctx, func() error { return lab.Kill(ctx, s.before.Record.Main) })
 	for _, w := range s.writers {
 		told := fmt.Sprint(w.Errors())
-		assert.Equal(t, *outage > heldFor, strings.Contains(told, "Gateway.NoMain"), "%s: %s", w.name, told)
+		if *outage > heldFor {
+			assert.Contains(t, told, "Gateway.NoMain: waited", w.name)
+		}
 		first, err := w.FirstAck(ctx, back)
 		require.NoError(t, err)
 		t.Logf("%s: %s after the API server was back", w.name, first.Sub(back))
