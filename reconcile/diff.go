@@ -55,8 +55,9 @@ const listAge = 5 * time.Second
 //	MAIN without right      | none                      | demote, register
 //	                        | some, droppable           | demote, drop, register
 //	replica                 | none                      | register
-//	                        | ghost, another address,   | drop if droppable, register async
-//	                        | or from before a wipe     |
+//	                        | ghost, diverged, another  | drop if droppable, register async
+//	                        | address, or from before   |
+//	                        | a wipe                    |
 //	                        | lost, and nobody else is  | evict
 //	                        | or commits wait for it    |
 //	                        | any, but it has diverged  | evict if lost and commits
@@ -149,7 +150,9 @@ func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	case d.stray(p, r) && (r.Mode.Synchronous() || d.othersFit(p)):
 		// MAIN survives letting go of it only once its process has ended.
 		d.evict(p, "it obeys another MAIN than the one that lists it")
-	case r.Ghost() || p.Instance.Rejoin || !p.HasAddress(r.Address):
+	case r.Ghost() || r.Status == memgraph.StatusDiverged || p.Instance.Rejoin || !p.HasAddress(r.Address):
+		// What is listed as diverged was a ghost before MAIN restarted; whether it has
+		// diverged, only REGISTER tells for good.
 		if d.s.Droppable(r) {
 			d.add(Step{Verb: Drop, Pod: p, Replica: r.Name, Reason: "its registration to " + r.Address + " does not lead to its data"})
 			d.register(p, d.again(p), "its registration was dropped")

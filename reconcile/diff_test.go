@@ -155,6 +155,10 @@ func TestDiff(t *testing.T) {
 			instance(1, func(i *memgraph.Instance) { i.ListedAt, i.NearAt = now, now })), steps{"register mg_1 strict_sync"}},
 		{"a partner of which nothing is known", healthy(notInSync, unlisted(1)), steps{"register mg_1 strict_sync"}},
 		{"a ghost", healthy(status(2, memgraph.StatusNone)), steps{"drop mg_2", "register mg_2 async"}},
+		{"listed as diverged, as a ghost is once MAIN has restarted", healthy(status(2, memgraph.StatusDiverged)),
+			steps{"drop mg_2", "register mg_2 async"}},
+		{"known to have diverged, and listed so", healthy(status(2, memgraph.StatusDiverged),
+			instance(2, func(i *memgraph.Instance) { i.Diverged = true })), steps{}},
 		{"another address, the old process noticed as gone", healthy(listed(2, func(r *memgraph.Replica) {
 			r.Address, r.Status = "10.0.0.99:10000", memgraph.StatusInvalid
 		})), steps{"drop mg_2", "register mg_2 async"}},
@@ -270,8 +274,8 @@ func checkSteps(t *testing.T, s memgraph.Snapshot, steps []Step) {
 }
 
 // survives tells, from the cases that were observed, whether MAIN survives the
-// DROP of a replica: a ghost, one whose process answers and that is ready or was
-// just found to be a MAIN, or one whose process is gone or has not begun and that
+// DROP of a replica: a ghost, one whose process answers and that is ready, refused as
+// diverged or just found to be a MAIN, or one whose process is gone or has not begun and that
 // MAIN calls invalid.
 func survives(s memgraph.Snapshot, name string) bool {
 	i := slices.IndexFunc(s.Pods[0].Instance.Replicas, func(r memgraph.Replica) bool { return r.Name == name })
@@ -284,7 +288,7 @@ func survives(s memgraph.Snapshot, name string) bool {
 		return r.Status == memgraph.StatusInvalid
 	}
 	p := s.Pods[behind]
-	return p.Instance.Reach == memgraph.Answered && (r.Status == memgraph.StatusReady || p.Instance.Role == memgraph.RoleMain) ||
+	return p.Instance.Reach == memgraph.Answered && (r.Status == memgraph.StatusReady || r.Status == memgraph.StatusDiverged || p.Instance.Role == memgraph.RoleMain) ||
 		(p.Instance.Reach == memgraph.Refused || !p.Running) && r.Status == memgraph.StatusInvalid
 }
 
