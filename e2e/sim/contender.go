@@ -210,9 +210,12 @@ func (c *contender) load() (t memgraph.Topology, err error) {
 	return t, nil
 }
 
+// policy is the default of what is modelled.
+var policy = memgraph.Policy{Reseed: memgraph.ReseedAuto}
+
 // snapshot puts together what is known.
 func (c *contender) snapshot(t memgraph.Topology) memgraph.Snapshot {
-	s := memgraph.Snapshot{Now: c.w.clock(), Cluster: cluster, Wanted: size, Topology: t, Floor: c.floor, Pods: make([]memgraph.Pod, 0, size)}
+	s := memgraph.Snapshot{Now: c.w.clock(), Cluster: cluster, Wanted: size, Topology: t, Floor: c.floor, Policy: policy, Pods: make([]memgraph.Pod, 0, size)}
 	for _, p := range c.pods {
 		if p != nil {
 			pod := *p

@@ -26,6 +26,8 @@ type host struct {
 	ip    string // of the present pod, "" while it has none
 	uid   string
 	runs  int // containers started in the present pod
+	// emptied is the incarnation after which the data was set aside last.
+	emptied string
 }
 
 func (w *world) newHost(index int) *host {
@@ -43,8 +45,27 @@ func (h *host) create() {
 	h.later(20*time.Millisecond, 200*time.Millisecond, func() {
 		h.ip = fmt.Sprintf("10.%d.0.%d", h.index, h.w.unique())
 		h.w.boxes[h.ip] = &box{index: h.index}
-		h.start()
+		h.prepare(h.w.now + prepareLimit)
 	})
+}
+
+// prepareLimit is controller's: for how long the record is asked for before a pod
+// starts with the data that is there.
+const prepareLimit = 10 * time.Second
+
+// prepare is the init container: it sets data aside that the record says is of no
+// use, and then lets Memgraph start.
+func (h *host) prepare(until time.Duration) {
+	if api := h.w.api; api.down == 0 && !h.w.net.cut(mgNode(h.index), apiNode) {
+		if order, stands := api.record.StartsEmpty(memgraph.PodName(cluster, h.index)); stands && h.emptied != order.UID {
+			h.w.tracef("mg-%d sets its data aside: %s", h.index, order.Reason)
+			h.emptied, h.vol = order.UID, h.w.newVolume()
+		}
+	} else if h.w.now < until {
+		h.later(500*time.Millisecond, 500*time.Millisecond, func() { h.prepare(until) })
+		return
+	}
+	h.start()
 }
 
 // later plans f, unless the pod is another by then.

@@ -25,7 +25,6 @@ type judge struct {
 	last       failover.Plan // the last decision
 	kinds      map[failover.Kind]int
 	gaps       map[Gap]bool
-	lenient    bool // what has not settled by now may be a known gap
 }
 
 func newJudge() judge {
@@ -101,9 +100,6 @@ func (w *world) finished(t memgraph.Topology) {
 	}
 	if pending := w.api.record.Pending; pending.From.RunID == p.runID && p.roleChanged < w.judge.begun {
 		return // nobody was promoted: it was called off
-	}
-	if p.bornMain {
-		w.forgive(GapEpoch)
 	}
 	if n := len(p.vol.log); n == 0 || p.vol.log[n-1].epoch != p.epoch {
 		w.convict("G1: %s is called MAIN for good, and would forget its epoch in a restart", p)
@@ -224,8 +220,8 @@ func (w *world) settled() error {
 	switch {
 	case t.Generation == 0 || t.Phase != memgraph.Stable:
 		return fmt.Errorf("%w: the record says %q", errUnsettled, t.Phase)
-	case t.Order != nil || t.Paused != nil:
-		return fmt.Errorf("%w: order %v, paused %v", errUnsettled, t.Order, t.Paused)
+	case t.Order != nil || t.Paused != nil || t.Reseed != nil:
+		return fmt.Errorf("%w: order %v, paused %v, reseed %v", errUnsettled, t.Order, t.Paused, t.Reseed)
 	case main == nil || main.runID != t.Main.RunID || !main.is(memgraph.RoleMain):
 		return fmt.Errorf("%w: MAIN is not %s", errUnsettled, t.Main.RunID)
 	}
@@ -238,12 +234,8 @@ func (w *world) settled() error {
 		if p == nil || !p.open {
 			return fmt.Errorf("%w: mg-%d does not run", errUnsettled, h.index)
 		}
-		if main.branched(p) || p.vol.data.lacking(&main.vol.data) != none {
-			continue // only other data heals it
-		}
-		if gap := w.gapOf(main, p); gap != "" && w.judge.lenient {
-			w.forgive(gap)
-			continue
+		if main.vol.data.count() == 0 && p.vol.ldt() > 0 {
+			continue // a MAIN that has nothing to give empties nobody
 		}
 		followers++
 		if err := main.follows(p); err != nil {
@@ -266,16 +258,6 @@ func (p *process) follows(q *process) error {
 		return fmt.Errorf("%w: MAIN lists mg-%d as %q", errUnsettled, q.index, m.state)
 	}
 	return nil
-}
-
-// gapOf is why p does not follow main, if that is known.
-func (w *world) gapOf(main, p *process) Gap {
-	for _, c := range w.ctls {
-		if c.term != nil && c.seen[w.hosts[p.index].uid].Diverged && main.member(p) == nil {
-			return GapMark
-		}
-	}
-	return ""
 }
 
 // member is q as p has it registered, nil if it has not.

@@ -61,8 +61,6 @@ type process struct {
 	vol   *volume
 	runID string
 	open  bool // Bolt listens: recovery is done
-	// bornMain says that it found itself MAIN of an epoch from before.
-	bornMain bool
 
 	epoch   int
 	history []reign
@@ -93,7 +91,7 @@ func (w *world) newProcess(index int, vol *volume) *process {
 		}
 		p.epoch = e.epoch
 	}
-	p.clock, p.bornMain = vol.ldt(), vol.role == memgraph.RoleMain && len(vol.log) > 0
+	p.clock = vol.ldt()
 	w.judge.volumes[p.runID] = vol
 	for _, m := range vol.members {
 		p.members = append(p.members, &member{name: m.name, addr: m.addr, mode: m.mode, live: true, state: memgraph.StatusInvalid})
@@ -150,7 +148,7 @@ func (p *process) setMain() error {
 		p.prepared = nil
 		p.endReign()
 		p.vol.role, p.vol.mainUUID = memgraph.RoleMain, p.w.unique()
-		p.epoch, p.bornMain = p.w.unique(), false
+		p.epoch = p.w.unique()
 		p.setMembers(nil)
 		p.roleChanged = p.s.now
 		p.w.tracef("%s is MAIN now", p)

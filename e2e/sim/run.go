@@ -80,12 +80,11 @@ func (w *world) runUntil(at time.Duration) {
 	}
 }
 
-// await runs until the cluster has settled, or only known gaps keep it from that.
+// await runs until the cluster has settled.
 func (w *world) await() error {
 	limit := w.now + settlePhase
 	for w.judge.violation == "" {
-		w.judge.lenient = w.now >= limit
-		if err := w.settled(); err == nil || w.judge.lenient {
+		if err := w.settled(); err == nil || w.now >= limit {
 			return err
 		}
 		w.run(w.now + look)
