@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -23,9 +24,11 @@ import (
 const (
 	// gatewayOf labels the Leases by which gateways say that they are there; their
 	// annotation quietAt is the revision of the record by which one holds its
-	// clients, with nothing under way.
-	gatewayOf = "memgraph-controller/gateway-of"
-	quietAt   = "memgraph-controller/quiet-at"
+	// clients, with nothing under way, and generationSeen the highest that it obeys:
+	// a record that is derived anew by somebody who saw none goes above.
+	gatewayOf      = "memgraph-controller/gateway-of"
+	quietAt        = "memgraph-controller/quiet-at"
+	generationSeen = "memgraph-controller/generation-seen"
 	// attendEvery is between two renewals, and attendFor how long one lasts: a
 	// gateway that died is waited for in every change of MAIN until then.
 	attendEvery = 3 * time.Second
@@ -48,7 +51,10 @@ type attendance struct {
 	// effect; nil where it cannot tell.
 	quiet  func(context.Context) (int64, error)
 	latest func() memgraph.Topology
-	log    *slog.Logger
+	// highest is the highest generation that was seen, raise notes one.
+	highest func() int64
+	raise   func(int64)
+	log     *slog.Logger
 	// lives tells whether the MAIN in a process says anything from now on.
 	lives func(ctx context.Context, runID string) bool
 	witnesses
@@ -70,7 +76,7 @@ func (c *Controller) newAttendance() *attendance {
 	return &attendance{
 		leases:  c.deps.Urgent.CoordinationV1().Leases(c.cfg.Namespace),
 		cluster: c.cfg.StatefulSet, identity: c.cfg.Identity,
-		quiet: c.deps.Quiet, latest: c.record.latest, log: c.deps.Log,
+		quiet: c.deps.Quiet, latest: c.record.latest, highest: c.record.highest, raise: c.record.raise, log: c.deps.Log,
 		lives: c.lives, due: make(chan struct{}, 1),
 		present: map[string]attendee{}, changed: make(chan struct{}),
 	}
@@ -131,7 +137,7 @@ func (a *attendance) attend(ctx context.Context) error {
 	defer cancel()
 	a.answer(func(runID string) bool { return a.lives(ctx, runID) })
 	says := a.said()
-	says[quietAt] = at
+	says[quietAt], says[generationSeen] = at, strconv.FormatInt(a.highest(), 10)
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"annotations": says},
 		"spec":     map[string]any{"renewTime": metav1.NowMicro()},
@@ -162,7 +168,7 @@ func (a *attendance) heldBy(ctx context.Context) string {
 	return t.Revision
 }
 
-// enter makes the Lease.
+// enter makes the Lease, with its annotations.
 func (a *attendance) enter(ctx context.Context, says map[string]string) error {
 	now := metav1.NowMicro()
 	_, err := a.leases.Create(ctx, &coordinationv1.Lease{
@@ -204,6 +210,9 @@ func (a *attendance) onLease(obj any) {
 	l, ok := obj.(*coordinationv1.Lease)
 	if !ok || l.Labels[gatewayOf] != a.cluster || l.Spec.RenewTime == nil {
 		return
+	}
+	if seen, err := strconv.ParseInt(l.Annotations[generationSeen], 10, 64); err == nil {
+		a.raise(seen)
 	}
 	if l.Name != a.leaseName() && a.heard(l.Annotations[doubtAt], l.Annotations[vouchFor]) {
 		a.speak()

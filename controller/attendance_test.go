@@ -131,6 +131,26 @@ func TestEveryIdentityHasALeaseOfItsOwn(t *testing.T) {
 	}
 }
 
+// Whoever never saw the record that is lost goes above it nevertheless: a gateway that
+// did would not obey anything lower.
+func TestGatewaysTellTheGenerationThatTheyObey(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.running()
+		_, stop := l.start("a")
+		defer l.replica("b", atOnce(2))()
+		l.settled()
+		l.lose(0)
+		l.within(time.Minute, "a failover", func(r memgraph.Topology) bool { return r.Generation == 2 && r.Phase == memgraph.Stable })
+		l.comeBack(0)
+		l.settled()
+		stop()
+		require.NoError(t, l.cs.CoreV1().ConfigMaps(testNamespace).Delete(t.Context(), RecordName(testSet), metav1.DeleteOptions{}))
+		_, stop = l.start("c")
+		defer stop()
+		l.within(time.Minute, "a record that is derived anew", func(r memgraph.Topology) bool { return r.Generation == 3 })
+	})
+}
+
 // What is announced is always about the latest record.
 func TestNothingIsAnnouncedOfARecordThatHasPassed(t *testing.T) {
 	cs, _ := newClientset()
