@@ -19,7 +19,7 @@ ROLLOUTS ?= 20
 CHANGES ?= 200
 CLIENTS ?= 10000
 # What takes minutes and is left to soak.
-LONG = ^TestUpgrade$$
+LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$
 PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
 
 .DEFAULT_GOAL := help

@@ -656,3 +656,46 @@ func TestEveryFlagIsExplained(t *testing.T) {
 	require.NoError(t, run(t.Context(), []string{"version"}, &version, &version))
 	assert.Contains(t, version.String(), "memgraph-controller")
 }
+
+// observed is what Memgraph 3.7.2 and 3.12.0 were seen to do that no document tells,
+// and the tests of what is made of it, beside those of the stand-in, which does the same.
+var observed = []struct {
+	what  string
+	tests []string // package and name
+}{
+	{"promotion waits up to 200 ms for the replication server, unless that is nudged", []string{"memgraph TestAPromotionDoesNotWaitForThePoll"}},
+	{"promotion while a transaction is being applied is refused, or takes as long", []string{"memgraph TestWhatIsBusyIsAskedAgainUntilTheDeadline", "failover TestAFailureAtAnyStepIsMadeUpFor"}},
+	{"DROP REPLICA of one that lives, and is not in step, can kill MAIN", []string{"reconcile TestDiff", "controller TestWhatMainIsSendingToIsNotDropped", "controller TestAReplicaThatObeysNobodyIsEvicted"}},
+	{"REGISTER REPLICA towards one that hangs keeps MAIN from answering anybody", []string{"controller TestWhoDoesNotListenIsNotRegistered", "controller TestAMainThatRegistersIsNotTakenForHung"}},
+	{"a registration that is refused leaves a row that protects nothing", []string{"controller TestARefusedRegistrationLeavesNothingBehind"}},
+	{"an empty MAIN may empty whom it registers", []string{"reconcile TestAnEmptyMainRegistersNobodyWhoHoldsData"}},
+	{"a wiped replica is a MAIN, and may be listed as ready", []string{"reconcile TestAWipedReplicaIsRegisteredAnew"}},
+	{"while a synchronous replica is dead commits are refused, yet kept by SYNC", []string{"memgraph TestErrorsAreTyped", "gateway TestTheFateOfAUnit", "controller TestALostPartnerIsSucceededWhileClientsAreHeld"}},
+	{"while one hangs commits wait for 30 s, and roles are told", []string{"failover TestEvict", "controller TestAHungPartnerIsEvicted"}},
+	{"one that has diverged is refused at its registration, and nowhere else", []string{"memgraph TestAReplicaWithCommitsOfItsOwnHasDiverged", "failover TestReseed", "controller TestADivergedPodIsReplacedAndFollowsAgain"}},
+	{"an asynchronous replica lacks what MAIN had not sent when it died", []string{"failover TestEverySmallClusterIsDecidedSafely", "failover TestWhatAForcedFailoverMayCostIsTold"}},
+	{"all commits fail while a synchronous replica catches up", []string{"reconcile TestWhoMustCatchUpIsRegisteredAsyncFirst", "memgraph TestNearIsWhatCatchesUpUnnoticed"}},
+	{"a replica that was killed is listed as ready for 3 s", []string{"failover TestAKilledPartnerIsLostThoughMainCallsItReady", "failover TestMainIsShownThatItsPartnerIsGone"}},
+	{"a change of role that fails may have taken effect", []string{"memgraph TestAFailedChangeOfRoleMayHaveTakenEffect"}},
+	{"a promotion is undone by a restart before the first commit", []string{"failover TestAFailoverGoesInItsOneSafeOrder", "failover TestARestartedTargetKeepsWhereTheChangeCameFrom"}},
+	{"one that was killed, followed on and was promoted refuses its equals", []string{"failover TestAPartnerThatRestartedIsSucceededByOneThatHasNot", "controller TestADivergedPodIsReplacedAndFollowsAgain"}},
+	{"sessions outlive a change of role", []string{"gateway TestADemotionCutsRelays", "gateway TestNoSessionStaysOnAnOlderGeneration"}},
+	{"logins take a quarter of a second, and starve everybody else", []string{"controller TestNoFalseAlarm", "gateway TestMainIsHeardInAStormOfLogins", "gateway TestACrowdDoesNotQueueForTheLoginLock"}},
+	{"a commit takes half a millisecond, and twice as long with a partner", []string{"memgraph/memgraphtest BenchmarkCommits", "gateway BenchmarkRelay"}},
+}
+
+func TestWhatWasObservedIsTested(t *testing.T) {
+	for _, o := range observed {
+		for _, test := range o.tests {
+			pkg, name, _ := strings.Cut(test, " ")
+			files, err := filepath.Glob(filepath.Join(pkg, "*_test.go"))
+			require.NoError(t, err)
+			found := slices.ContainsFunc(files, func(path string) bool {
+				code, err := os.ReadFile(path)
+				require.NoError(t, err)
+				return bytes.Contains(code, []byte("\nfunc "+name+"("))
+			})
+			assert.True(t, found, "%s: there is no %s in %s", o.what, name, pkg)
+		}
+	}
+}

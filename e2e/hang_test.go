@@ -19,10 +19,6 @@ import (
 // dies.
 var hangs = flag.Int("hangs", 3, "rounds in which MAIN hangs")
 
-// evictionGap is for a partner that hangs: 1.4 s until that is known, and the 3 s
-// that a kubelet takes at least for a pod that does not end by itself.
-const evictionGap = 6 * time.Second
-
 // underWay is how many writes a MAIN that stands still has in its sockets at most: one
 // of each writer.
 const underWay = 2
@@ -90,25 +86,6 @@ func TestMainWakesUpAsItIsReplaced(t *testing.T) {
 			s.judgeWrites(ctx)
 		})
 	}
-}
-
-func TestPartnerHangs(t *testing.T) {
-	ctx, s := newScenario(t)
-	partner := s.before.Record.Partner
-	require.NoError(t, lab.Pause(ctx, partner))
-	_, err := lab.Eye.Deletion(ctx, partner, s.begun)
-	require.NoError(t, err)
-	require.NoError(t, lab.Replaced(ctx, s.before, partner))
-	s.recover(ctx)
-
-	after, err := lab.Leader(ctx)
-	require.NoError(t, err)
-	assert.Equal(t, s.before.Record.Generation, after.Record.Generation, "MAIN has not changed")
-	for _, w := range s.writers {
-		s.assertGap(w, evictionGap)
-	}
-	s.judgeWrites(ctx)
-	s.awaitCopy(ctx, partner)
 }
 
 // Who can reach neither MAIN nor its partner has lost its own network, as far as it

@@ -70,6 +70,44 @@ func (l *Lab) reshape(ctx context.Context, patch []byte) error {
 	if _, err := sets.Patch(ctx, statefulSet, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("patch statefulset: %w", err)
 	}
+	return l.shaped(ctx)
+}
+
+// Dismiss deletes the StatefulSet, with its pods or without, and returns what Install
+// makes it anew of once it is gone. The volumes stay.
+func (l *Lab) Dismiss(ctx context.Context, pods metav1.DeletionPropagation) (*appsv1.StatefulSet, error) {
+	sets := l.Kube.AppsV1().StatefulSets(namespace)
+	set, err := sets.Get(ctx, statefulSet, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("get statefulset: %w", err)
+	}
+	if err := sets.Delete(ctx, statefulSet, metav1.DeleteOptions{PropagationPolicy: &pods}); err != nil {
+		return nil, fmt.Errorf("delete statefulset: %w", err)
+	}
+	for {
+		_, err := sets.Get(ctx, statefulSet, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			break
+		}
+		if waiting := Pause(ctx, statusPoll); waiting != nil {
+			return nil, fmt.Errorf("wait for the end of the statefulset (%w): %w", err, waiting)
+		}
+	}
+	set.ObjectMeta = metav1.ObjectMeta{Namespace: set.Namespace, Name: set.Name, Labels: set.Labels, Annotations: set.Annotations}
+	return set, nil
+}
+
+// Install makes the StatefulSet that was dismissed, and waits until its pods are there.
+func (l *Lab) Install(ctx context.Context, set *appsv1.StatefulSet) error {
+	if _, err := l.Kube.AppsV1().StatefulSets(namespace).Create(ctx, set, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create statefulset: %w", err)
+	}
+	return l.shaped(ctx)
+}
+
+// shaped waits until the StatefulSet's pods are as it asks for.
+func (l *Lab) shaped(ctx context.Context) error {
+	sets := l.Kube.AppsV1().StatefulSets(namespace)
 	for {
 		set, err := sets.Get(ctx, statefulSet, metav1.GetOptions{})
 		if err == nil {

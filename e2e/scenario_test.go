@@ -115,27 +115,6 @@ func TestLeaderIsTerminatedAsMainIsDeleted(t *testing.T) {
 	s.judgeWrites(ctx)
 }
 
-func TestPartnerIsKilled(t *testing.T) {
-	ctx, s := newScenario(t)
-	partner := s.before.Record.Partner
-	require.NoError(t, lab.Kill(ctx, partner))
-	_, err := lab.Eye.First(ctx, "a record out of sync", func(sight Sight) bool {
-		return sight.At.After(s.begun) && !sight.InSync
-	})
-	require.NoError(t, err)
-	require.NoError(t, lab.Replaced(ctx, s.before, partner))
-	s.recover(ctx)
-
-	after := lab.Eye.Last()
-	assert.Equal(t, s.before.Record.Generation, after.Generation, "MAIN has not changed")
-	assert.True(t, after.InSync)
-	for _, w := range s.writers {
-		s.assertGap(w, maxGap)
-	}
-	s.judgeWrites(ctx)
-	s.awaitCopy(ctx, partner)
-}
-
 func TestAsyncReplicaIsDeleted(t *testing.T) {
 	ctx, s := newScenario(t)
 	async := s.async()

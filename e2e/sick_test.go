@@ -29,7 +29,7 @@ import (
 const (
 	// convergences is how often a replica is repaired beside each kind of sick pod, and
 	// as often just before: enough for their medians to be compared.
-	convergences = 25
+	convergences = 15
 	// maxSlowdown is by how much longer that may take beside a sick pod.
 	maxSlowdown = 1.2
 	// settling is for what one repair sets off, so that it is not in the way of the next.
@@ -176,10 +176,10 @@ const (
 	// flooders patch a pod at the same time, as fast as the API server takes it.
 	flooders = 4
 	// flooding is how long urgent events are counted amid the flood, and before it, one
-	// each urgePace.
-	flooding, urgePace = 3 * time.Second, 20 * time.Millisecond
-	// maxUrgentWait is what an urgent event may wait for a worker, p99.
-	maxUrgentWait = 10 * time.Millisecond
+	// each urgePace: one that comes while another is looked into waits for that.
+	flooding, urgePace = 5 * time.Second, 50 * time.Millisecond
+	// maxAddedWait is how much longer an urgent event may wait in it for a worker, p99.
+	maxAddedWait = 10 * time.Millisecond
 )
 
 // urge changes the record in a way that says nothing, which the leader looks into as
@@ -221,14 +221,14 @@ func TestAFloodDelaysNothingUrgent(t *testing.T) {
 	rate := float64(events.Load()) / time.Since(begun).Seconds()
 	t.Logf("of %d urgent events amid %.0f others a second 99 of 100 waited %s at most, and of %d before %s",
 		flooded.count(), rate, flooded.percentile(99), quiet.count(), quiet.percentile(99))
-	assert.LessOrEqual(t, flooded.percentile(99), maxUrgentWait)
+	assert.LessOrEqual(t, flooded.percentile(99)-quiet.percentile(99), maxAddedWait)
 	s.round(ctx, failure{cause: func(ctx context.Context, main string) error {
 		defer stop() // once MAIN is dead: the flood has a head start
 		return lab.Kill(ctx, main)
 	}})
 	require.NoError(t, all.Wait())
 	t.Logf("MAIN died amid them: %s until that was taken up, %s until it was recorded", s.queued[0], s.failed[0])
-	assert.LessOrEqual(t, s.queued[0], maxUrgentWait)
+	assert.LessOrEqual(t, s.queued[0], maxAddedWait)
 	s.judgeWrites(ctx)
 }
 

@@ -120,6 +120,27 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// MAIN calls a replica that was killed ready for three seconds.
+func TestAKilledPartnerIsLostThoughMainCallsItReady(t *testing.T) {
+	for _, dead := range []edit{gone(1), reached(1, memgraph.Refused), restarted(1)} {
+		s := healthy(dead)
+		assert.Equal(t, memgraph.StatusReady, s.Pods[0].Instance.Replicas[0].Status)
+		plan := Decide(s)
+		assert.Equal(t, LosePartner, plan.Kind)
+		assert.False(t, plan.Record.InSync)
+	}
+}
+
+// One that was killed and started again refuses equal peers, once it is promoted, as if
+// they had diverged.
+func TestAPartnerThatRestartedIsSucceededByOneThatHasNot(t *testing.T) {
+	plan := Decide(healthy(restarted(1)))
+	assert.Equal(t, LosePartner, plan.Kind)
+	assert.Equal(t, "mg-2", plan.Record.Partner.Pod)
+	plan = Decide(healthy(restarted(1), gone(0)))
+	assert.NotEqual(t, Failover, plan.Kind, "and is not promoted")
+}
+
 func TestDecideOnAClusterWithoutRecord(t *testing.T) {
 	full := func(i int) edit { return vertices(i, 3) }
 	hasReplica := func(i int) edit {

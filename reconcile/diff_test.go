@@ -241,6 +241,35 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+func TestAnEmptyMainRegistersNobodyWhoHoldsData(t *testing.T) {
+	empty := instance(0, func(i *memgraph.Instance) { i.Storage.Vertices = 0 })
+	for _, c := range []edit{unlisted(2), status(2, memgraph.StatusNone), isMain(2)} {
+		assert.Empty(t, Diff(healthy(c, empty)), "invariant 4")
+		assert.NotEmpty(t, Diff(healthy(c)), "but for that")
+	}
+}
+
+// MAIN may list one that came back empty as ready, and 0 behind.
+func TestAWipedReplicaIsRegisteredAnew(t *testing.T) {
+	s := healthy(isMain(2), lately(2), instance(2, func(i *memgraph.Instance) { i.Storage.Vertices = 0 }))
+	assert.Equal(t, []string{"demote mg_2", "drop mg_2", "register mg_2 async"}, words(Diff(s)))
+	s.Pods[2].Instance.Role = memgraph.RoleReplica // somebody else was faster
+	ready, known := Ready(s, s.Pods[2])
+	assert.True(t, known)
+	assert.Equal(t, notNear, ready)
+}
+
+// All writes fail while a synchronous replica catches up.
+func TestWhoMustCatchUpIsRegisteredAsyncFirst(t *testing.T) {
+	for _, behind := range []edit{
+		instance(1, func(i *memgraph.Instance) { i.ListedAt = now }), // and never near
+		instance(1, func(i *memgraph.Instance) { i.Storage.Vertices = 0 }),
+		pod(1, func(p *memgraph.Pod) { p.UID = "uid-1b" }),
+	} {
+		assert.Equal(t, []string{"register mg_1 async"}, words(Diff(healthy(notInSync, unlisted(1), behind))))
+	}
+}
+
 func TestNothingIsDoneUnlessTheRecordedMainSaysSo(t *testing.T) {
 	broken := unlisted(2)
 	for name, s := range map[string]memgraph.Snapshot{
