@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,36 @@ func TestAnOrderByAnnotationIsOne(t *testing.T) {
 		cm, err := l.cs.CoreV1().ConfigMaps(testNamespace).Get(t.Context(), RecordName(testSet), metav1.GetOptions{})
 		require.NoError(t, err)
 		assert.NotContains(t, cm.Annotations, "memgraph-controller/switchover")
+	})
+}
+
+// What an operator may have lost is told, however fast it went, and kept.
+func TestTheCostOfAForcedFailoverIsToldAndKept(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.running()
+		_, stop := l.start("a")
+		defer stop()
+		l.settled()
+		before := l.record()
+		other := 3 - before.Partner.Index
+		l.fleet.with(0, func(i *instance) {
+			for n := range i.replicas {
+				if i.replicas[n].Name == fmt.Sprintf("mg_%d", other) {
+					i.replicas[n].Behind = -25
+				}
+			}
+		})
+		<-time.After(2 * time.Second)
+		l.lose(0)
+		l.lose(before.Partner.Index)
+		<-time.After(time.Second)
+		printed, err := l.order(memgraph.OrderFailover, fmt.Sprintf("mg-%d", other))
+		require.NoError(t, err)
+		cost := "estimated loss: about 13 commits, and those of the "
+		assert.Regexp(t, fmt.Sprintf("done: mg-%d is MAIN in generation %d: .*; %s", other, before.Generation+1, cost), printed)
+		var out bytes.Buffer
+		require.NoError(t, NewOperator(l.cs, testNamespace, testSet, &out).History(t.Context(), Table))
+		assert.Contains(t, out.String(), "an operator asked for it; "+cost)
 	})
 }
 

@@ -174,6 +174,20 @@ func TestKeysThatNoLongerHoldAreRemovedAndThoseOfOthersStay(t *testing.T) {
 	assert.Equal(t, "graph", cm.Labels["team"])
 }
 
+// An uninstall must not delete the truth with what is uninstalled.
+func TestNothingOwnsTheRecord(t *testing.T) {
+	s := newStore(t)
+	written := changing()
+	for range 2 {
+		var err error
+		written, err = s.Put(t.Context(), written)
+		require.NoError(t, err)
+		cm, err := s.configMaps.Get(t.Context(), RecordName(testSet), metav1.GetOptions{})
+		require.NoError(t, err)
+		assert.Empty(t, cm.OwnerReferences)
+	}
+}
+
 func TestAnOrderStandsUntilARecordAnswersIt(t *testing.T) {
 	s := newStore(t)
 	first, err := s.Put(t.Context(), topology())

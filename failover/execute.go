@@ -396,6 +396,9 @@ func (r *Report) settled(leader string, inSync bool) memgraph.Topology {
 	}
 	if order := t.Pending.Order; order != nil {
 		why := fmt.Sprintf("%s is MAIN in generation %d: %s", t.Main.Pod, t.Generation, r.timeline())
+		if c.EstimatedLoss != "" { // who asks seldom may never see that it was accepted
+			why += "; estimated loss: " + c.EstimatedLoss
+		}
 		t = t.WithAnswer(memgraph.Answer{Order: *order, Outcome: memgraph.OutcomeDone, Reason: why, When: time.Now()})
 	}
 	t.Phase, t.Pending = memgraph.Stable, nil

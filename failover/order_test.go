@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"testing/synctest"
@@ -44,6 +45,13 @@ func TestAnOrderIsAnsweredInTheWriteThatBeginsIt(t *testing.T) {
 		{"switchover to MAIN", healthy(ordered(memgraph.OrderSwitchover, "mg-0")), Reply, "mg-0", "refused: mg-0 is MAIN already"},
 		{"switchover, no partner", healthy(noPartner, ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: nobody can take over from MAIN mg-0: it has no partner"},
 		{"switchover, partner not in sync", healthy(notInSync, ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "mg-1 is not in sync"},
+		{"switchover, partner gone", healthy(gone(1), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "mg-1 is gone too"},
+		{"switchover, partner replaced", healthy(replaced(1), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "mg-1 is gone too"},
+		{"switchover, partner terminating", healthy(terminating(1), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "mg-1 is terminating too"},
+		{"switchover, partner refuses", healthy(reached(1, memgraph.Refused), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "mg-1 refuses connections"},
+		{"switchover, partner says MAIN", healthy(role(1, memgraph.RoleMain), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "mg-1 says that it is MAIN"},
+		{"switchover, partner not registered", healthy(lists["empty"], ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "lists partner mg-1 as not registered"},
+		{"switchover, partner to be registered anew", healthy(instance(1, func(i *memgraph.Instance) { i.Rejoin = true }), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "whether mg-1 holds all that MAIN does is not known"},
 		{"switchover, partner silent", healthy(silent(1, time.Second), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "mg-1 does not answer"},
 		{"switchover, partner restarted", healthy(restarted(1), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "mg-1 has restarted"},
 		{"switchover, partner diverged", healthy(instance(1, func(i *memgraph.Instance) { i.Diverged = true }), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "mg-1 has diverged"},
@@ -54,7 +62,15 @@ func TestAnOrderIsAnsweredInTheWriteThatBeginsIt(t *testing.T) {
 		{"switchover, partner empty", healthy(vertices(1, 0), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "whether mg-1 holds all that MAIN does is not known"},
 		{"switchover, MAIN gone", healthy(gone(0), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: the pod of MAIN mg-0 is gone"},
 		{"switchover, MAIN terminating", healthy(terminating(0), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: the pod of MAIN mg-0 is terminating"},
+		{"switchover, MAIN replaced", healthy(replaced(0), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: the pod of MAIN mg-0 was replaced"},
+		{"switchover, MAIN restarted", healthy(restarted(0), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: MAIN mg-0 has restarted"},
+		{"switchover, MAIN refuses", healthy(reached(0, memgraph.Refused), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: MAIN mg-0 refuses connections"},
+		{"switchover, MAIN hangs", healthy(stuck(0, memgraph.Hung), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: MAIN mg-0 is hung"},
+		{"switchover, MAIN says replica", healthy(role(0, memgraph.RoleReplica), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: MAIN mg-0 says that it is a replica"},
+		{"switchover, MAIN has other credentials", healthy(reached(0, memgraph.Denied), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: MAIN mg-0 refuses our credentials"},
 		{"switchover, MAIN silent", healthy(silent(0, time.Second), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: MAIN mg-0 does not answer"},
+		{"switchover, another is under way", healthy(switching, ordered(memgraph.OrderSwitchover, "")), Reply, "mg-1", "refused: a change is under way: switchover, because"},
+		{"switchover, the partner is being replaced", healthy(protecting(1), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-0", "refused: a change is under way: lose-partner, because"},
 		{"switchover, a failover is under way", healthy(underWay(memgraph.FailingOver), ordered(memgraph.OrderSwitchover, "")), Reply, "mg-1", "refused: a change is under way: failover, because"},
 
 		{"failover while MAIN is well", healthy(ordered(memgraph.OrderFailover, "mg-2")), Reply, "mg-0", "refused: mg-0 is MAIN and answers as that"},
@@ -131,8 +147,14 @@ func TestWhatAForcedFailoverMayCostIsTold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &world{s: c.s}
-			_, _, err := w.execute(t.Context())
+			p, _, err := w.execute(t.Context())
 			require.NoError(t, err)
+			assert.Contains(t, p.Record.Answers[0].Reason, "estimated loss: "+cmp.Or(c.loss, "none, it was in sync"), "told before it is done")
+			if done := w.s.Topology.Answers[0].Reason; c.loss == "" {
+				assert.NotContains(t, done, "loss")
+			} else {
+				assert.Contains(t, done, "; estimated loss: "+c.loss)
+			}
 			assert.Equal(t, c.loss, w.s.Topology.History[0].EstimatedLoss)
 			assert.Equal(t, "forced-failover", w.s.Topology.History[0].Kind)
 		})
