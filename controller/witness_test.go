@@ -44,7 +44,7 @@ func TestTheLeaderAsksOthersWhetherMainLives(t *testing.T) {
 					l.within(2*time.Second, "a new MAIN, no later for having asked", isMain("mg-1"))
 					return
 				}
-				<-time.After(time.Minute)
+				<-time.After(waitingLong + 2*time.Second)
 				assert.Equal(t, "mg-0", l.record().Main.Pod)
 				assert.Equal(t, memgraph.Slow, ctl.Status().Pods[0].Verdict)
 				assert.Equal(t, []string{waits}, l.alarms())
