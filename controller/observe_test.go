@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -288,5 +289,21 @@ func TestUnprotectedTimeIsCounted(t *testing.T) {
 		l.within(time.Second, "no partner in sync", func(t memgraph.Topology) bool { return !t.InSync })
 		<-time.After(3 * time.Second)
 		assert.InDelta(t, 3, (c.metrics.unprotected.total() - counted).Seconds(), 0.5)
+	})
+}
+
+func TestBreakersGateNoFailover(t *testing.T) {
+	inLab(t, func(l *lab) {
+		c, stop := l.start("a")
+		defer stop()
+		l.protected()
+		for i := range 3 {
+			key := reconcile.BreakerKey(memgraph.Pod{UID: fmt.Sprintf("uid-%d", i), Container: "process://c1"})
+			for c.breakers.State(key) != reconcile.Open {
+				_ = c.breakers.Do(key, func() error { return memgraph.ErrUnreachable })
+			}
+		}
+		l.lose(0)
+		l.within(50*time.Millisecond, "a new MAIN", isMain("mg-1"))
 	})
 }

@@ -15,10 +15,15 @@ const (
 	// evictionGap is for a partner that hangs: 1.4 s until that is known, and the 3 s
 	// that a kubelet takes at least for a pod that does not end by itself.
 	evictionGap = 6 * time.Second
-	// abandonedGap is for one that nobody can reach: it is deleted after 5 s, and by
-	// force when its node has not ended it in 15 s.
-	abandonedGap = 25 * time.Second
+	// cutOffGap is for one that nobody can reach but its node: it is deleted after 5 s of
+	// silence, and ends as one that hangs does.
+	cutOffGap = 12 * time.Second
+	// evictPause is between two partners that a leader has end.
+	evictPause = time.Minute
 )
+
+// evictable is when a leader may have a partner end again.
+var evictable time.Time
 
 // losePartner has the partner fail under load, prints what that cost, and asserts that
 // no client had to wait for longer than limit.
@@ -52,15 +57,22 @@ func losePartner(t *testing.T, title string, fail func(ctx context.Context, pod 
 	s.awaitCopy(ctx, partner)
 }
 
+// evictPartner is losePartner for a failure upon which the leader has the partner end.
+func evictPartner(t *testing.T, title string, fail func(ctx context.Context, pod string) error, limit time.Duration) {
+	require.NoError(t, Pause(t.Context(), time.Until(evictable)))
+	losePartner(t, title, fail, limit)
+	evictable = time.Now().Add(evictPause)
+}
+
 func TestPartnerIsKilled(t *testing.T) {
 	losePartner(t, "partner's process killed", func(ctx context.Context, pod string) error { return lab.Kill(ctx, pod) }, maxGap)
 }
 
 func TestPartnerHangs(t *testing.T) {
-	losePartner(t, "partner's process stopped", func(ctx context.Context, pod string) error { return lab.Pause(ctx, pod) }, evictionGap)
+	evictPartner(t, "partner's process stopped", func(ctx context.Context, pod string) error { return lab.Pause(ctx, pod) }, evictionGap)
 }
 
 func TestPartnerIsCutOff(t *testing.T) {
 	cut := func(ctx context.Context, pod string) error { return lab.Network(ctx, pod, memgraphtest.Blackhole) }
-	losePartner(t, "partner cut off", cut, abandonedGap)
+	evictPartner(t, "partner cut off", cut, cutOffGap)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -46,20 +47,22 @@ func (l *Lab) Scale(ctx context.Context, pods int) error {
 }
 
 // Evict asks for the eviction of pod, as a drain of its node does, over and over
-// until the disruption budget allows it. It returns how often it was refused.
-func (l *Lab) Evict(ctx context.Context, pod string) (refused int, err error) {
+// until the disruption budget allows it. It returns how often it was refused, and when
+// it asked for what was allowed.
+func (l *Lab) Evict(ctx context.Context, pod string) (refused int, asked time.Time, err error) {
 	eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod}}
 	for {
+		asked = time.Now()
 		err := l.Kube.CoreV1().Pods(namespace).EvictV1(ctx, eviction)
 		if err == nil {
-			return refused, nil
+			return refused, asked, nil
 		}
 		if !apierrors.IsTooManyRequests(err) {
-			return refused, fmt.Errorf("evict %s: %w", pod, err)
+			return refused, asked, fmt.Errorf("evict %s: %w", pod, err)
 		}
 		refused++
 		if waiting := Pause(ctx, statusPoll); waiting != nil {
-			return refused, fmt.Errorf("evict %s: %w: %w", pod, waiting, err)
+			return refused, asked, fmt.Errorf("evict %s: %w: %w", pod, waiting, err)
 		}
 	}
 }
