@@ -296,15 +296,19 @@ func (c *Client) configure(cfg *config.Config) {
 	cfg.MaxTransactionRetryTime = 0 // we retry ourselves, where it is safe
 }
 
-// whileBusy repeats f until it answers something else than ErrBusy or ctx ends.
-// An attempt that ctx cut off does not hide that the ones before found a lock.
+// whileBusy repeats f until it answers something else than ErrBusy or ctx ends. An
+// attempt that ctx cut off does not hide that the ones before found a lock, nor the
+// other way round: what was cut off may go on at the server.
 func whileBusy(ctx context.Context, f func() error) error {
 	var busy error
 	for pause := busyPause; ; pause = min(2*pause, maxBusyPause) {
 		err := f()
-		if errors.Is(err, ErrBusy) {
+		switch {
+		case errors.Is(err, ErrBusy):
 			busy = err
-		} else if err == nil || ctx.Err() == nil || busy == nil {
+		case err != nil && ctx.Err() != nil:
+			return errors.Join(busy, err)
+		default:
 			return err
 		}
 		select {
