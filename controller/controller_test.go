@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -355,25 +356,23 @@ func TestARecordThatIsNoUseIsDerivedAnew(t *testing.T) {
 	} {
 		return l.cs.CoreV1().ConfigMaps(testNamespace)
 	}
+	write := func(data map[string]string) func(*lab) error {
+		return func(l *lab) error {
+			cm, err := configMaps(l).Get(l.t.Context(), RecordName(testSet), metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			maps.Copy(cm.Data, data)
+			_, err = configMaps(l).Update(l.t.Context(), cm, metav1.UpdateOptions{})
+			return err
+		}
+	}
 	for name, spoil := range map[string]func(*lab) error{
-		"damaged": func(l *lab) error {
-			cm, err := configMaps(l).Get(l.t.Context(), RecordName(testSet), metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			cm.Data[keyMainIndex] = "nine"
-			_, err = configMaps(l).Update(l.t.Context(), cm, metav1.UpdateOptions{})
-			return err
-		},
-		"put back to what it was": func(l *lab) error {
-			cm, err := configMaps(l).Get(l.t.Context(), RecordName(testSet), metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			cm.Data[keyGeneration], cm.Data[keyMainIndex], cm.Data[keyPartnerIndex] = "1", "0", "1"
-			_, err = configMaps(l).Update(l.t.Context(), cm, metav1.UpdateOptions{})
-			return err
-		},
+		"damaged":                      write(map[string]string{keyMainIndex: "nine"}),
+		"put back to what it was":      write(map[string]string{keyGeneration: "1", keyMainIndex: "0", keyPartnerIndex: "1"}),
+		"of a generation without next": write(map[string]string{keyGeneration: "9223372036854775807"}),
+		"of MAIN at nobody's address":  write(map[string]string{keyMainIP: "10.9.9.9"}),
+		"of MAIN by nobody's UID":      write(map[string]string{keyMainUID: "uid-9"}),
 		"deleted": func(l *lab) error {
 			return configMaps(l).Delete(l.t.Context(), RecordName(testSet), metav1.DeleteOptions{})
 		},
