@@ -16,7 +16,7 @@ import (
 )
 
 // trouble is how long something looks like the death of MAIN.
-var trouble = flag.Duration("trouble", 5*time.Second, "how long something lasts that only looks like a failure")
+var trouble = flag.Duration("trouble", 3*time.Second, "how long something lasts that only looks like a failure")
 
 const (
 	// crowdSize is how many clients log in again at once when MAIN changes, each for

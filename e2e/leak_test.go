@@ -23,8 +23,8 @@ import (
 )
 
 var (
-	changes = flag.Int("changes", 8, "changes of MAIN during which replicas must not grow")
-	clients = flag.Int("clients", 400, "clients that come and go meanwhile")
+	changes = flag.Int("changes", 4, "changes of MAIN during which replicas must not grow")
+	clients = flag.Int("clients", 200, "clients that come and go meanwhile")
 )
 
 const (
@@ -91,13 +91,13 @@ func scrape(ctx context.Context, ip string) (string, error) {
 }
 
 // Replicas that have carried clients through changes of MAIN are as small as they
-// were: the first eighth of it fills what is kept, of the rest nothing is left.
+// were: the first eighth of it fills what they keep, of the rest nothing is left.
 func TestReplicasDoNotGrow(t *testing.T) {
 	startLab(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(*changes+2)*roundTimeout)
 	defer cancel()
 	s := &scenario{run: newRun(ctx, t)}
-	marks := []int{*changes / 8, *changes / 2, *changes}
+	marks := []int{max(1, *changes/8), *changes / 2, *changes}
 	taken := map[string][]footprint{}
 	for done := 0; ; done++ {
 		if len(marks) > 0 && done == marks[0] {
