@@ -31,6 +31,7 @@ type apiServer struct {
 	past     memgraph.Topology // the last one of the generation before
 	pods     [size]*memgraph.Pod
 	lease    lease
+	told     int64 // the highest generation that a gateway's Lease tells of
 }
 
 func (a *apiServer) next() int {

@@ -54,11 +54,7 @@ func (c *contender) begin() {
 	}
 	c.list()
 	c.relist()
-	for _, o := range c.w.ctls {
-		if o != nil && !o.dead {
-			c.floor = max(c.floor, o.floor) // as its gateway's Lease tells
-		}
-	}
+	c.floor = max(c.floor, c.w.api.told)
 	c.mend()
 	c.gate.verify()
 	c.refresh()
@@ -74,7 +70,7 @@ func (c *contender) refresh() {
 		for c.sleep(refreshEvery) == nil {
 			begun, t := c.s.now, memgraph.Topology{}
 			err := c.request(func() error {
-				t = c.w.api.record
+				t, c.w.api.told = c.w.api.record, max(c.w.api.told, c.floor)
 				return nil
 			})
 			if err != nil {
@@ -180,7 +176,9 @@ func (c *contender) learn(t memgraph.Topology) bool {
 		return false
 	}
 	c.record, c.floor = t, t.Generation
-	if t.Phase == memgraph.Stable {
+	if t.Phase != memgraph.Stable {
+		c.s.spawn(func() { _ = c.request(func() error { c.w.api.told = max(c.w.api.told, t.Generation); return nil }) })
+	} else {
 		c.update(t.Main.UID, t.Main.RunID, func(i *memgraph.Instance) { i.Diverged = false })
 	}
 	c.gate.serve(t)

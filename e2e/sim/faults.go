@@ -145,13 +145,16 @@ func (m *menace) partition(d time.Duration) {
 	m.lasts(d, func() { m.w.net.change(a, b, -1) })
 }
 
+// loseRecord deletes the record, unless it is the only one to tell of its generation:
+// nobody could keep to what nobody knows.
 func (m *menace) loseRecord() {
-	if m.w.api.record.Generation == 0 || !m.w.chance(4) {
+	api := m.w.api
+	if api.record.Generation == 0 || api.down > 0 || api.told < api.record.Generation || !m.w.chance(4) {
 		return
 	}
 	m.w.tracef("fault: the record is deleted")
 	m.recordLost = true
-	m.w.api.loseRecord()
+	api.loseRecord()
 }
 
 // heal ends all faults.

@@ -24,11 +24,10 @@ type judge struct {
 	volumes    map[string]*volume
 	last       failover.Plan // the last decision
 	kinds      map[failover.Kind]int
-	gaps       map[Gap]bool
 }
 
 func newJudge() judge {
-	return judge{mains: map[int64]string{}, opened: map[*gate]incarnation{}, volumes: map[string]*volume{}, kinds: map[failover.Kind]int{}, gaps: map[Gap]bool{}}
+	return judge{mains: map[int64]string{}, opened: map[*gate]incarnation{}, volumes: map[string]*volume{}, kinds: map[failover.Kind]int{}}
 }
 
 // convict ends the schedule.
@@ -44,7 +43,7 @@ func (w *world) convict(format string, args ...any) {
 // sync, that holds whatever was acknowledged.
 func (w *world) watchOver() {
 	t := &w.api.record
-	if w.spoilt() || !t.InSync || t.Phase != memgraph.Stable {
+	if !t.InSync || t.Phase != memgraph.Stable {
 		return
 	}
 	p := w.hosts[t.Partner.Index].proc()
@@ -68,11 +67,6 @@ func (w *world) decided(c *contender, record memgraph.Topology, p failover.Plan)
 // recorded judges a record that is being written.
 func (w *world) recorded(c *contender, t memgraph.Topology) {
 	j := &w.judge
-	if w.api.record.Generation == 0 && t.Generation <= j.generation && c.floor < t.Generation {
-		w.forgive(GapRecord) // c started after the deletion
-		j.generation, j.served = 0, incarnation{}
-		clear(j.mains)
-	}
 	w.tracef("record %s: generation %d, %s, MAIN %s %s, partner %s %s, in sync %v", t.Revision, t.Generation, t.Phase,
 		t.Main.Pod, t.Main.RunID, t.Partner.Pod, t.Partner.RunID, t.InSync)
 	if t.Generation < j.generation {
@@ -150,7 +144,7 @@ func (w *world) opens(g *gate) {
 	w.tracef("gateway of %s opens to %s in generation %d", g.c.node, g.main.runID, g.main.generation)
 	p, _ := w.dial(g.c.node, g.main.addr)
 	switch {
-	case w.judge.mains[g.main.generation] != g.main.runID && !w.judge.gaps[GapRecord]:
+	case w.judge.mains[g.main.generation] != g.main.runID:
 		w.convict("G3: the gateway of %s opens to %s, not MAIN of generation %d", g.c.node, g.main.runID, g.main.generation)
 	case p == nil || p.runID != g.main.runID || p.dead:
 		return // it died while it answered
@@ -165,12 +159,7 @@ func (w *world) opens(g *gate) {
 	if write == none || g.main.generation < w.judge.generation {
 		return
 	}
-	if w.menace.recordLost {
-		w.forgive(GapRecord)
-	}
-	if !w.spoilt() {
-		w.convict("G1: %s is MAIN of generation %d and lacks write %d, which was acknowledged", p, g.main.generation, write)
-	}
+	w.convict("G1: %s is MAIN of generation %d and lacks write %d, which was acknowledged", p, g.main.generation, write)
 }
 
 // crowning holds while p has been promoted, and is not MAIN for good: clients are
@@ -283,7 +272,7 @@ func (w *world) justified() error {
 // final judges the end: nothing acknowledged is missing, and whoever is said to
 // be in step is.
 func (w *world) final() {
-	if w.judge.last.Kind == failover.Blocked || w.spoilt() {
+	if w.judge.last.Kind == failover.Blocked {
 		return
 	}
 	main := w.hosts[w.api.record.Main.Index].proc()

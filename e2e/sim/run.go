@@ -26,8 +26,6 @@ type Outcome struct {
 	Decided                         map[failover.Kind]int
 	Writes, Acknowledged, Forbidden int
 	Took                            time.Duration // of virtual time
-	// Gaps are what it came to of what is known to go wrong.
-	Gaps map[Gap]bool
 }
 
 // Run plays the schedule of a seed.
@@ -43,7 +41,7 @@ func play(ctx context.Context, seed uint64, bug Bug, tracing bool) Outcome {
 	w.finish()
 	return Outcome{
 		Seed: seed, Violation: w.judge.violation, Trace: w.judge.trace, Decided: w.judge.kinds,
-		Writes: w.ledger.begun, Acknowledged: w.ledger.acked.count(), Forbidden: w.ledger.forbidden, Took: w.now, Gaps: w.judge.gaps,
+		Writes: w.ledger.begun, Acknowledged: w.ledger.acked.count(), Forbidden: w.ledger.forbidden, Took: w.now,
 	}
 }
 
