@@ -20,7 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"memgraph-controller/controller"
 	"memgraph-controller/memgraph"
 	"memgraph-controller/memgraph/memgraphtest"
 	"memgraph-controller/reconcile"
@@ -178,42 +177,22 @@ func (h histogram) percentile(p float64) time.Duration {
 }
 
 const (
-	// flooders patch each pod at the same time, as fast as the API server takes it.
+	// flooders patch a pod at the same time, as fast as the API server takes it: its
+	// disk bounds that, and the flood of 10,000 a second is BenchmarkFlood's.
 	flooders = 4
-	// flooding is how long urgent events are counted amid the flood, and before it, one
-	// each urgePace: one that comes while another is looked into waits for that, which
-	// includes a request to the API server that is flooded.
-	flooding, urgePace = 6 * time.Second, 150 * time.Millisecond
-	// maxAddedWait is how much longer an urgent event may wait in it for a worker, p99.
-	maxAddedWait = 10 * time.Millisecond
+	// maxUrgentWait is what an urgent event may wait for a worker.
+	maxUrgentWait = 10 * time.Millisecond
 )
 
-// urge changes the record in a way that says nothing, which the leader looks into as
-// it does into all that happens to MAIN, and returns how long that waited.
-func (s *scenario) urge(ctx context.Context) histogram {
-	s.t.Helper()
-	before := s.waits(ctx, "lane_wait_seconds", "urgent")
-	for begun := time.Now(); time.Since(begun) < flooding; {
-		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"touched":%q}}}`, time.Now())
-		_, err := lab.Kube.CoreV1().ConfigMaps(namespace).Patch(ctx, controller.RecordName(statefulSet), types.MergePatchType, patch, metav1.PatchOptions{})
-		require.NoError(s.t, err)
-		require.NoError(s.t, Pause(ctx, urgePace))
-	}
-	return s.waits(ctx, "lane_wait_seconds", "urgent").since(before)
-}
-
-// A flood of news of the pods, of as much as the API server carries, holds up neither what is urgent nor the replacement of a MAIN that dies in it.
-func TestAFloodDelaysNothingUrgent(t *testing.T) {
-	ctx, s := newScenario(t)
-	quiet := s.urge(ctx)
-
-	flood, stop := context.WithCancel(ctx)
+// flood has news of pod told until stop, which returns how many there were.
+func flood(ctx context.Context, pod string) (stop func() (events int64, err error)) {
+	ctx, cancel := context.WithCancel(ctx)
 	var events atomic.Int64
 	var all errgroup.Group
-	for i := range flooders * len(s.before.Pods) {
+	for range flooders {
 		all.Go(func() error {
-			for flood.Err() == nil {
-				if err := touch(flood, s.before.Pods[i/flooders].Name); err != nil && flood.Err() == nil {
+			for ctx.Err() == nil {
+				if err := touch(ctx, pod); err != nil && ctx.Err() == nil {
 					return err
 				}
 				events.Add(1)
@@ -221,19 +200,31 @@ func TestAFloodDelaysNothingUrgent(t *testing.T) {
 			return nil
 		})
 	}
-	begun := time.Now()
-	flooded := s.urge(ctx)
-	rate := float64(events.Load()) / time.Since(begun).Seconds()
-	t.Logf("of %d urgent events amid %.0f others a second 99 of 100 waited %s at most, and of %d before %s",
-		flooded.count(), rate, flooded.percentile(99), quiet.count(), quiet.percentile(99))
-	assert.LessOrEqual(t, flooded.percentile(99)-quiet.percentile(99), maxAddedWait)
-	s.round(ctx, failure{cause: func(ctx context.Context, main string) error {
-		defer stop() // once MAIN is dead: the flood has a head start
-		return lab.Kill(ctx, main)
-	}})
-	require.NoError(t, all.Wait())
-	t.Logf("MAIN died amid them: %s until that was taken up, %s until it was recorded", s.queued[0], s.failed[0])
-	assert.LessOrEqual(t, s.queued[0], maxAddedWait)
+	return func() (int64, error) {
+		cancel()
+		return events.Load(), all.Wait()
+	}
+}
+
+// MAIN dies in a flood of news of a replica's pod, which holds up nothing.
+func TestAFloodDelaysNothingUrgent(t *testing.T) {
+	ctx, s := newScenario(t)
+	for range (*rounds + 1) / 2 {
+		var err error
+		s.before, err = lab.Leader(ctx)
+		require.NoError(t, err)
+		begun, stop := time.Now(), flood(ctx, s.async())
+		s.round(ctx, failure{cause: lab.Kill, mend: func(string) error {
+			events, err := stop()
+			t.Logf("MAIN died amid %.0f events a second", float64(events)/time.Since(begun).Seconds())
+			return err
+		}})
+	}
+	require.NoError(t, PrintTable(t.Output(), "MAIN's process killed in a flood", []Row{
+		{"failure to record", s.failed}, {"longest gap between acknowledged writes", s.gap}, {"urgent queue wait", s.queued},
+	}))
+	assert.NotEmpty(t, s.queued)
+	assert.LessOrEqual(t, s.queued.Percentile(99), maxUrgentWait)
 	s.judgeWrites(ctx)
 }
 
