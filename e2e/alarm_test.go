@@ -144,7 +144,7 @@ func (s *scenario) gather(ctx context.Context) {
 		crowd.Go(func() {
 			defer arrived()
 			for addr := s.writers[n%len(s.writers)].addr; ctx.Err() == nil; _ = Pause(ctx, retryPause) {
-				_ = speak(ctx, addr, func(c *bolt.Client) (err error) { // it comes again
+				_ = speakFor(ctx, addr, roundTimeout, func(c *bolt.Client) (err error) { // it comes again
 					for err == nil {
 						_, err = c.Run("RETURN 1")
 						arrived()

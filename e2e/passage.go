@@ -65,8 +65,13 @@ func Say(ctx context.Context, addr string, statements ...string) error {
 	})
 }
 
-// speak has do talk over a connection of its own.
+// speak has do talk over a connection of its own, for passTimeout at most.
 func speak(ctx context.Context, addr string, do func(*bolt.Client) error) error {
+	return speakFor(ctx, addr, passTimeout, do)
+}
+
+// speakFor is speak for at most limit.
+func speakFor(ctx context.Context, addr string, limit time.Duration, do func(*bolt.Client) error) error {
 	conn, err := (&net.Dialer{Timeout: passTimeout}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return err
@@ -74,7 +79,7 @@ func speak(ctx context.Context, addr string, do func(*bolt.Client) error) error 
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := conn.SetDeadline(time.Now().Add(passTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
 	client, err := bolt.Open(conn, bolt.Auth{}, "e2e")
