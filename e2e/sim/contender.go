@@ -193,7 +193,7 @@ func number(revision string) int {
 // load reads the record live; one whose generation went back is as good as none.
 func (c *contender) load() (t memgraph.Topology, err error) {
 	err = c.request(func() error {
-		t = c.w.api.record
+		t, c.floor = c.w.api.record, max(c.floor, c.w.api.told)
 		return nil
 	})
 	if err != nil {

@@ -19,5 +19,6 @@
 //
 // A pause falls between any two awaits, but not between the check of the lease
 // and the sending of a statement, which nothing could fence. Snapshots, the loss
-// of a log's tail with a node, and what G5, G7 and G8 promise are not modelled.
+// of a log's tail with a node, and what G5, G7 and G8 promise are not modelled, nor
+// is the deletion of a record whose generation no gateway's Lease tells of yet.
 package sim

@@ -24,6 +24,7 @@ type judge struct {
 	volumes    map[string]*volume
 	last       failover.Plan // the last decision
 	kinds      map[failover.Kind]int
+	forced     bool // an operator has accepted the loss of what the next MAIN lacks
 }
 
 func newJudge() judge {
@@ -81,6 +82,7 @@ func (w *world) recorded(c *contender, t memgraph.Topology) {
 		j.begun = w.now
 	}
 	w.held(t)
+	w.forces(t)
 	if w.api.record.Phase == memgraph.FailingOver || w.api.record.Phase == memgraph.Switching {
 		w.finished(t)
 	}

@@ -4,33 +4,39 @@ import (
 	"strconv"
 	"time"
 
+	"memgraph-controller/failover"
 	"memgraph-controller/memgraph"
 )
 
 // order has an operator's order stand in the record, where there is one and no
 // other order does.
-func (a *apiServer) order(verb memgraph.Verb) {
+func (a *apiServer) order(verb memgraph.Verb, argument string) {
 	if a.record.Generation == 0 || a.record.Order != nil {
 		return
 	}
-	a.w.tracef("an operator orders a %s", verb)
-	a.record.Revision, a.record.Order = strconv.Itoa(a.next()), &memgraph.Order{Verb: verb}
+	a.w.tracef("an operator orders a %s %s", verb, argument)
+	a.record.Revision, a.record.Order = strconv.Itoa(a.next()), &memgraph.Order{Verb: verb, Argument: argument}
 	t := a.record
 	a.publish(func(c *contender) { c.onRecord(t) })
 }
 
 // operate is an operator at work at a bad time: a switchover, now and then there and
-// back, or a pause for d.
+// back, a pause for d, or a failover to whomever, whatever that loses.
 func (m *menace) operate(d time.Duration) {
-	if !m.w.chance(3) {
-		m.w.api.order(memgraph.OrderSwitchover)
+	api := m.w.api
+	switch m.w.rand.IntN(4) {
+	case 0:
+		api.order(memgraph.OrderPause, "")
+		m.lasts(d, m.unpause)
+	case 1:
+		to := memgraph.PodName(cluster, m.w.rand.IntN(size))
+		m.w.after(d/4, func() { api.order(memgraph.OrderFailover, to) })
+	default:
+		api.order(memgraph.OrderSwitchover, "")
 		if m.w.chance(3) {
-			m.w.after(d/4, func() { m.w.api.order(memgraph.OrderSwitchover) })
+			m.w.after(d/4, func() { api.order(memgraph.OrderSwitchover, "") })
 		}
-		return
 	}
-	m.w.api.order(memgraph.OrderPause)
-	m.lasts(d, m.unpause)
 }
 
 // unpause orders the end of a pause until that has come.
@@ -39,8 +45,35 @@ func (m *menace) unpause() {
 	if api.record.Paused == nil && api.record.Order == nil {
 		return
 	}
-	api.order(memgraph.OrderResume)
+	api.order(memgraph.OrderResume, "")
 	m.w.after(200*time.Millisecond, m.unpause)
+}
+
+// forces notes whether a record that is being written lets MAIN be replaced by who may
+// lack what was acknowledged. One who is said to lack nothing may lack nothing.
+func (w *world) forces(t memgraph.Topology) {
+	switch p := t.Pending; {
+	case !t.Phase.ChangesMain():
+		if main := w.hosts[t.Main.Index].proc(); main != nil {
+			w.enthroned(main) // who was MAIN already is not promoted
+		}
+		w.judge.forced = false
+	case p.Kind == string(failover.ForcedFailover):
+		w.judge.forced = p.EstimatedLoss != ""
+	}
+}
+
+// enthroned is the promotion of p. What it lacks where an operator has accepted that
+// is lost, and nothing else.
+func (w *world) enthroned(p *process) {
+	if !w.judge.forced || w.api.record.Main.RunID != p.runID {
+		return
+	}
+	for _, h := range w.hosts {
+		for i, committed := range h.vol.data {
+			w.ledger.excused[i] |= committed &^ p.vol.data[i]
+		}
+	}
 }
 
 // held judges a record that is being written while an operator has paused.

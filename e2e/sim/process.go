@@ -152,6 +152,7 @@ func (p *process) setMain() error {
 		p.setMembers(nil)
 		p.roleChanged = p.s.now
 		p.w.tracef("%s is MAIN now", p)
+		p.w.enthroned(p)
 		return nil
 	})
 }

@@ -90,14 +90,19 @@ func (t *term) decide(record memgraph.Topology) failover.Plan {
 	return plan
 }
 
-// examine asks MAIN and its partner, both at once.
+// concerns holds for whom a record, or an order in it, names.
+func concerns(t memgraph.Topology, p memgraph.Pod) bool {
+	return p.Index == t.Main.Index || !t.Partner.None() && p.Index == t.Partner.Index || t.Order != nil && p.Name == t.Order.Argument
+}
+
+// examine asks MAIN, its partner and whom an order names, all at once.
 func (t *term) examine(record memgraph.Topology) {
 	if record.Generation == 0 {
 		return
 	}
 	var asked []*result
 	for _, p := range t.c.pods {
-		if p == nil || p.IP == "" || p.Index != record.Main.Index && (record.Partner.None() || p.Index != record.Partner.Index) {
+		if p == nil || p.IP == "" || !concerns(record, *p) {
 			continue
 		}
 		r := &result{s: t.c.s}
