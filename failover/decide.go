@@ -157,10 +157,7 @@ func replaceDead(s memgraph.Snapshot, why string) Plan {
 	why += "; "
 	switch {
 	case to != nil:
-		plan := change(s, Failover, *to, why+"its partner "+to.Name+" is in sync")
-		main, _ := s.Main()
-		plan.Undead = main.Instance.Reach == memgraph.Silent
-		return plan
+		return change(s, Failover, *to, why+"its partner "+to.Name+" is in sync")
 	case soon:
 		return Plan{Kind: Waiting, Reason: why + reason}
 	}
@@ -371,8 +368,10 @@ func change(s memgraph.Snapshot, kind Kind, p memgraph.Pod, why string) Plan {
 	if partner, ok := nextPartner(s, p, from); ok {
 		next.Partner = partner.Member()
 	}
+	main, _ := s.Main()
+	undead := next.Phase == memgraph.FailingOver && main.Instance.Reach == memgraph.Silent
 	s.Topology = next
-	return Plan{Kind: kind, Reason: why, Record: next, Promote: &p, Register: followers(s, p, from)}
+	return Plan{Kind: kind, Reason: why, Record: next, Promote: &p, Register: followers(s, p, from), Undead: undead}
 }
 
 // nextPartner is the replica that protects the new MAIN from the start: the first

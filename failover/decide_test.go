@@ -496,3 +496,22 @@ func emptyBesideData(s memgraph.Snapshot, p memgraph.Pod) bool {
 	}
 	return false
 }
+
+// A MAIN that says nothing may live, whoever decides to replace it: what it told clients
+// last must not count any more when another is MAIN.
+func TestClientsAreKeptFromAMainThatMayLive(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    memgraph.Snapshot
+		want bool
+	}{
+		"it hangs":                         {healthy(stuck(0, memgraph.Hung)), true},
+		"it hangs, and an operator forces": {healthy(stuck(0, memgraph.Hung), noPartner, ordered(memgraph.OrderFailover, "mg-2")), true},
+		"it is gone":                       {healthy(gone(0)), false},
+		"it is gone, an operator forces":   {healthy(gone(0), gone(1), ordered(memgraph.OrderFailover, "mg-2")), false},
+		"it lives, and is to go":           {healthy(ordered(memgraph.OrderSwitchover, "")), false},
+	} {
+		plan := Decide(c.s)
+		assert.True(t, plan.ChangesMain(), name)
+		assert.Equal(t, c.want, plan.Undead, name)
+	}
+}

@@ -143,8 +143,6 @@ func force(s memgraph.Snapshot, order memgraph.Order) Plan {
 	loss := estimatedLoss(before, p)
 	plan := change(before, ForcedFailover, p, "an operator asked for it")
 	plan.Record.Pending.EstimatedLoss = loss
-	main, _ := before.Main()
-	plan.Undead = main.Instance.Reach == memgraph.Silent
 	return accepted(s, plan, fmt.Sprintf("%s becomes MAIN in generation %d, estimated loss: %s",
 		p.Name, plan.Record.Generation, cmp.Or(loss, "none, it was in sync")))
 }
