@@ -170,7 +170,9 @@ func TestFailedLivenessProbeRestarts(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
 	s.run(1, func(spec *corev1.PodSpec) {
-		spec.Containers[0].LivenessProbe = healthProbe()
+		probe := healthProbe()
+		probe.FailureThreshold = 3 // one that starves for a second is not stopped
+		spec.Containers[0].LivenessProbe = probe
 		spec.TerminationGracePeriodSeconds = new(int64(2))
 	})
 	before := s.ready("db-0")
