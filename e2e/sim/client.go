@@ -60,6 +60,6 @@ func (w *world) write(c *contender, id int) {
 	}
 	w.sleep(w.latency())
 	if !c.dead && !c.stopped && c.gate.main == main && !w.net.cut(c.node, mgNode(p.index)) {
-		w.acknowledged(p, main, id)
+		w.acknowledged(c, p, main, id)
 	}
 }

@@ -24,7 +24,9 @@ type judge struct {
 	volumes    map[string]*volume
 	last       failover.Plan // the last decision
 	kinds      map[failover.Kind]int
-	forced     bool // an operator has accepted the loss of what the next MAIN lacks
+	forced     bool          // an operator has accepted the loss of what the next MAIN lacks
+	forcedTo   int64         // the last generation that came about so
+	forcedAt   time.Duration // when it was recorded
 }
 
 func newJudge() judge {
@@ -171,9 +173,15 @@ func (w *world) crowning(p *process) bool {
 	return t.Phase.ChangesMain() && t.Main.RunID == p.runID && p.roleChanged >= w.judge.begun
 }
 
-// acknowledged judges the acknowledgement of a write that came as main's.
-func (w *world) acknowledged(p *process, main *incarnation, write int) {
+// acknowledged judges the acknowledgement of a write that came as main's through the
+// gateway of c. One that has not heard since of a failover that an operator forced past
+// a silent MAIN goes on at that one, if it wakes: that is part of what was accepted.
+func (w *world) acknowledged(c *contender, p *process, main *incarnation, write int) {
 	w.ledger.acked.add(write)
+	if main.generation < w.judge.forcedTo && c.fresh < w.judge.forcedAt {
+		w.ledger.excused.add(write)
+		return
+	}
 	s := w.judge.served
 	if main.generation < s.generation && p.runID != s.runID && p.runID != w.judge.mains[w.judge.generation] && w.ledger.committed[write] > w.judge.servedAt && !w.ledger.excused.has(write) {
 		w.convict("G2: %s accepts write %d in generation %d after %s served in generation %d", p, write, main.generation, s.runID, s.generation)

@@ -60,6 +60,9 @@ func (w *world) forces(t memgraph.Topology) {
 		w.judge.forced = false
 	case p.Kind == string(failover.ForcedFailover):
 		w.judge.forced = p.EstimatedLoss != ""
+		if w.judge.forced && w.judge.forcedTo < t.Generation {
+			w.judge.forcedTo, w.judge.forcedAt = t.Generation, w.now
+		}
 	}
 }
 
