@@ -2,10 +2,12 @@
 SHELL := /bin/bash
 GO ?= go
 IMAGE ?= memgraph-controller:latest
-# What is searched, schedules of the simulation and small clusters, is searched in
-# full without the race detector. The e2e suite takes minutes, and the control plane
-# five more the first time.
+# The e2e suite takes minutes, and the control plane five more the first time.
 TIMEOUT ?= 25m
+# What searches, schedules of the simulation and small clusters, searches in full
+# without the race detector, and what plays minutes of virtual time is played without.
+SEARCHES = TestSchedules|TestEvery|TestBugsAreFound|TestNoFalseAlarm|TestGatewaysComeAndGo|TestEachRumourIsLookedInto
+RACELESS = ^TestBugsAreFound$$|^TestGatewaysComeAndGo$$|^TestEachRumourIsLookedInto$$|^TestNoFalseAlarm$$/ten_minutes
 # One seed is one schedule of the simulation.
 SEEDS ?= 20000
 SEED ?= 0
@@ -19,7 +21,7 @@ ROLLOUTS ?= 20
 CHANGES ?= 200
 CLIENTS ?= 10000
 # What takes minutes and is left to soak.
-LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$
+LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$|^TestSickPodsDelayNoOther$$|^TestReplicasDoNotGrow$$
 PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
 
 .DEFAULT_GOAL := help
@@ -29,8 +31,8 @@ build: ## build .bin/memgraph-controller
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o .bin/memgraph-controller .
 
 test: ## run all tests: units, then failovers on a real API server
-	$(GO) test -race -timeout=$(TIMEOUT) $(PACKAGES)
-	$(GO) test -v -timeout=$(TIMEOUT) -run='TestSchedules|TestEvery' ./e2e/sim ./failover
+	$(GO) test -race -timeout=$(TIMEOUT) -skip='$(RACELESS)' $(PACKAGES)
+	$(GO) test -v -timeout=$(TIMEOUT) -run='$(SEARCHES)' ./e2e/sim ./failover ./controller
 	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v -skip='$(LONG)' ./e2e
 
 race: ## run the unit tests five times each under the race detector
