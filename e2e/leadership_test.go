@@ -165,19 +165,11 @@ func TestLeaderCrashesOverAndOver(t *testing.T) {
 // A leader that is told to stop finishes the failover that it is in.
 func TestLeaderIsTerminatedAmidAFailover(t *testing.T) {
 	ctx, s := newScenario(t)
-	heir, err := lab.Control(s.before.Record.Partner)
-	require.NoError(t, err)
-	defer heir.Close()
-	require.NoError(t, heir.SetFaults(ctx, memgraphtest.Faults{Delay: slowStatements}))
-	require.NoError(t, lab.Kill(ctx, s.before.Record.Main))
-	s.awaitStep(ctx, heir, func(p progress) bool { return p.Phase == string(memgraph.FailingOver) })
+	heir := s.failSlowly(ctx, func(p progress) bool { return p.Phase == string(memgraph.FailingOver) })
 	require.NoError(t, lab.Delete(ctx, s.before.Pod, nil))
 	s.awaitResignation(ctx)
 	require.NoError(t, heir.SetFaults(ctx, memgraphtest.Faults{}))
-	stable, err := lab.Eye.First(ctx, "the end of the failover", func(now Sight) bool {
-		return now.Generation > s.before.Record.Generation && now.Phase == string(memgraph.Stable)
-	})
-	require.NoError(t, err)
+	stable := s.awaitEnd(ctx)
 	s.recover(ctx)
 	changes, err := lab.History(ctx)
 	require.NoError(t, err)

@@ -47,19 +47,10 @@ func TestLeaderDiesAtAStepOfAFailover(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			ctx, s := newScenario(t)
-			heir, err := lab.Control(s.before.Record.Partner)
-			require.NoError(t, err)
-			defer heir.Close()
-			require.NoError(t, heir.SetFaults(ctx, memgraphtest.Faults{Delay: slowStatements}))
-			require.NoError(t, lab.Kill(ctx, s.before.Record.Main))
-			s.awaitStep(ctx, heir, step.reached)
+			heir := s.failSlowly(ctx, step.reached)
 			require.NoError(t, lab.Kill(ctx, s.before.Pod))
 			require.NoError(t, heir.SetFaults(ctx, memgraphtest.Faults{}))
-
-			at, err := lab.Eye.First(ctx, "the end of the failover", func(now Sight) bool {
-				return now.Generation > s.before.Record.Generation && now.Phase == string(memgraph.Stable)
-			})
-			require.NoError(t, err)
+			at := s.awaitEnd(ctx)
 			assert.Equal(t, s.before.Record.Generation+1, at.Generation, "one decision, finished once")
 			assert.Equal(t, s.before.Record.Partner, at.Main())
 			s.recover(ctx)
@@ -77,12 +68,7 @@ func TestLeaderDiesAtAStepOfAFailover(t *testing.T) {
 // one: it writes nothing that counts, and follows in the end.
 func TestMainIsBackBeforeItIsFenced(t *testing.T) {
 	ctx, s := newScenario(t)
-	heir, err := lab.Control(s.before.Record.Partner)
-	require.NoError(t, err)
-	defer heir.Close()
-	require.NoError(t, heir.SetFaults(ctx, memgraphtest.Faults{Delay: slowStatements}))
-	require.NoError(t, lab.Kill(ctx, s.before.Record.Main))
-	s.awaitStep(ctx, heir, progress.promoted)
+	heir := s.failSlowly(ctx, progress.promoted)
 	require.NoError(t, lab.Pause(ctx, s.before.Pod))
 	resume := func() error { return lab.Resume(s.before.Pod) }
 	t.Cleanup(func() { _ = resume() }) // if the test ends early
@@ -92,14 +78,33 @@ func TestMainIsBackBeforeItIsFenced(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, state.Replicas, "nobody obeys the new MAIN yet")
 
-	at, err := lab.Eye.First(ctx, "the end of the failover", func(now Sight) bool {
-		return now.Generation > s.before.Record.Generation && now.Phase == string(memgraph.Stable)
-	})
-	require.NoError(t, err)
-	assert.Equal(t, s.before.Record.Partner, at.Main())
+	assert.Equal(t, s.before.Record.Partner, s.awaitEnd(ctx).Main())
 	require.NoError(t, resume())
 	s.recover(ctx)
 	s.judgeWrites(ctx)
+}
+
+// failSlowly kills MAIN, and returns once the failover has come so far; its
+// heir takes its time over statements until its faults are set anew.
+func (s *scenario) failSlowly(ctx context.Context, reached func(progress) bool) (heir *memgraphtest.Control) {
+	s.t.Helper()
+	heir, err := lab.Control(s.before.Record.Partner)
+	require.NoError(s.t, err)
+	s.t.Cleanup(heir.Close)
+	require.NoError(s.t, heir.SetFaults(ctx, memgraphtest.Faults{Delay: slowStatements}))
+	require.NoError(s.t, lab.Kill(ctx, s.before.Record.Main))
+	s.awaitStep(ctx, heir, reached)
+	return heir
+}
+
+// awaitEnd waits until the failover is over, and returns the record that says so.
+func (s *scenario) awaitEnd(ctx context.Context) Sight {
+	s.t.Helper()
+	end, err := lab.Eye.First(ctx, "the end of the failover", func(now Sight) bool {
+		return now.Generation > s.before.Record.Generation && now.Phase == string(memgraph.Stable)
+	})
+	require.NoError(s.t, err)
+	return end
 }
 
 // awaitStep waits until a failover to heir has come that far.
