@@ -21,7 +21,7 @@ ROLLOUTS ?= 20
 CHANGES ?= 200
 CLIENTS ?= 10000
 # What takes minutes and is left to soak.
-LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$|^TestSickPodsDelayNoOther$$|^TestReplicasDoNotGrow$$
+LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$|^TestSickPodsDelayNoOther$$|^TestReplicasDoNotGrow$$|^TestNoFalseAlarm$$|^TestMainDiesWhileTheAPIServerIsAway$$
 PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
 
 .DEFAULT_GOAL := help
@@ -32,7 +32,7 @@ build: ## build .bin/memgraph-controller
 
 test: ## run all tests: units, then failovers on a real API server
 	$(GO) test -race -timeout=$(TIMEOUT) -skip='$(RACELESS)' $(PACKAGES)
-	$(GO) test -v -timeout=$(TIMEOUT) -run='$(SEARCHES)' ./e2e/sim ./failover ./controller
+	$(GO) test -p=1 -v -timeout=$(TIMEOUT) -run='$(SEARCHES)' ./e2e/sim ./failover ./controller
 	$(GO) test -race -count=1 -timeout=$(TIMEOUT) -v -skip='$(LONG)' ./e2e
 
 race: ## run the unit tests five times each under the race detector
