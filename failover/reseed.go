@@ -99,7 +99,7 @@ func useless(s memgraph.Snapshot, main, p memgraph.Pod) string {
 	case p.Instance.Diverged:
 		return fmt.Sprintf("%s has diverged from MAIN", p.Name)
 	}
-	if r, _ := s.Registration(main, p); s.Lost(r) && memgraph.Foreign(main, p) {
+	if r, _ := s.Registration(main, p); s.Forsaken(p, r) && memgraph.Foreign(main, p) {
 		return fmt.Sprintf("%s holds another database than MAIN", p.Name)
 	}
 	return ""

@@ -70,6 +70,12 @@ func TestReseed(t *testing.T) {
 
 		{"another database", healthy(auto, stranger(2, time.Minute)), BeginReseed, "mg-0", "another database"},
 		{"another database, for a moment", healthy(auto, stranger(2, time.Second)), Nothing, "", ""},
+		{"another database, of a process that has just begun", healthy(auto, stranger(2, time.Minute), instance(2, func(i *memgraph.Instance) {
+			i.Since = now.Add(-time.Second)
+		})), Nothing, "", ""},
+		{"another database, of a pod to which the registration does not lead", healthy(auto, stranger(2, time.Minute), pod(2, func(p *memgraph.Pod) {
+			p.IP, p.Host = "10.9.9.9", ""
+		})), Nothing, "", ""},
 		{"the same database, invalid", healthy(auto, stranger(2, time.Minute), database(2, "db-0")), Nothing, "", ""},
 		{"a database that is not told", healthy(auto, stranger(2, time.Minute), database(2, "")), Nothing, "", ""},
 

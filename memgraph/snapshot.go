@@ -325,6 +325,13 @@ func (s Snapshot) Lost(r Replica) bool {
 	return r.Status == StatusInvalid && !r.InvalidSince.IsZero() && s.Now.Sub(r.InvalidSince) >= lostAge
 }
 
+// Forsaken reports whether MAIN has lost the process in p, to which its registration r
+// leads. What MAIN says of one that has just begun may be of the one before: it looks
+// again within a second.
+func (s Snapshot) Forsaken(p Pod, r Replica) bool {
+	return s.Lost(r) && p.HasAddress(r.Address) && s.Now.Sub(p.Instance.Since) >= lostAge
+}
+
 // nearAge is how long what a MAIN said of a replica stays true enough: it falls
 // behind by what is committed meanwhile, seconds at most.
 const nearAge = 5 * time.Second

@@ -210,7 +210,7 @@ func (d *differ) stray(p memgraph.Pod, r memgraph.Replica) bool {
 // forsaken holds for a process that MAIN has lost, and will not let go of while it
 // lives.
 func (d *differ) forsaken(p memgraph.Pod, r memgraph.Replica) bool {
-	return d.s.Lost(r) && r.Evicted != p.UID && p.HasAddress(r.Address)
+	return d.s.Forsaken(p, r) && r.Evicted != p.UID
 }
 
 // evict deletes one pod at a time, and none while an operator has paused.

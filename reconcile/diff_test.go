@@ -183,6 +183,9 @@ func TestDiff(t *testing.T) {
 		{"an async replica that MAIN has just lost", healthy(lost(2), instance(0, func(i *memgraph.Instance) {
 			i.Replicas[1].InvalidSince = now.Add(-time.Second)
 		})), steps{}},
+		{"an async replica that MAIN has lost, of which a new process has just begun", healthy(lost(2), instance(2, func(i *memgraph.Instance) {
+			i.Since = now.Add(-3 * time.Second)
+		})), steps{}},
 		{"an async replica that MAIN has lost, while another pod is away", healthy(lost(2), noPartner, unready(1)), steps{"drop mg_1"}},
 		{"an async replica that MAIN has lost, evicted just now", healthy(lost(2), listed(2, func(r *memgraph.Replica) { r.Evicted = "uid-2" })), steps{}},
 		{"an async replica that MAIN has lost, evicted in vain", healthy(lost(2), evicted(2)), steps{"evict mg_2"}},
