@@ -21,7 +21,7 @@ ROLLOUTS ?= 20
 CHANGES ?= 200
 CLIENTS ?= 10000
 # What takes minutes and is left to soak.
-LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$|^TestSickPodsDelayNoOther$$|^TestReplicasDoNotGrow$$|^TestNoFalseAlarm$$|^TestMainDiesWhileTheAPIServerIsAway$$
+LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$|^TestSickPodsDelayNoOther$$|^TestReplicasDoNotGrow$$|^TestNoFalseAlarm$$|^TestMainDiesWhileTheAPIServerIsAway$$|^TestAFloodDelaysNothingUrgent$$|^TestMainIsDeletedAmidPodsThatCannotBeReached$$
 PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
 
 .DEFAULT_GOAL := help
