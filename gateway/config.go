@@ -28,10 +28,9 @@ const (
 	// DefaultMaxAttaching keeps a released crowd from flooding the new MAIN's
 	// accept queue and its one login lock.
 	DefaultMaxAttaching = 16
-	// DefaultMaxLogins leaves verifier and controller a place between them: on a MAIN with
-	// users there is one login at a time, of 0.24 s, and two gateways thereby keep less
-	// than a second of them in line, which is what the controller's statements are given.
-	DefaultMaxLogins = 2
+	// DefaultMaxLogins leaves the verifier a chance between them: on a MAIN with
+	// users there is one login at a time, of 0.24 s.
+	DefaultMaxLogins = 4
 	// DefaultMaxReady is a usual size of drivers' pools; filling it takes 15 s.
 	DefaultMaxReady = 64
 	// DefaultHandshakeTimeout is for a client's first 20 bytes, which a driver
