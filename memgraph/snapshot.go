@@ -319,8 +319,8 @@ func (i *Instance) NoteListed(r Replica, asked time.Time) {
 const lostAge = 5 * time.Second
 
 // Lost reports whether MAIN has called the replica invalid, and learnt nothing of it,
-// for so long that it will not come back by itself. If its process lives it obeys another MAIN, or none: that
-// of a MAIN which died amid REGISTER does.
+// for so long that it will not come back by itself. If its process lives it obeys
+// another MAIN, or none: that of a MAIN which died amid REGISTER does.
 func (s Snapshot) Lost(r Replica) bool {
 	return r.Status == StatusInvalid && !r.InvalidSince.IsZero() && s.Now.Sub(r.InvalidSince) >= lostAge
 }
