@@ -314,7 +314,7 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 	defer func() { _ = within(closing, client.Close) }()
 	control, err := controller.New(o.controller, controller.Dependencies{
 		Urgent: urgent, Routine: routine, UrgentProber: urgentProber, Sentinel: sentinel, Prober: prober,
-		Asker: client, Roles: client, Registrations: client,
+		Asker: client, Roles: client, Registrations: client, Resolve: net.DefaultResolver.LookupHost,
 		Forget: func(addr string) {
 			urgentProber.Forget(addr)
 			sentinel.Forget(addr)

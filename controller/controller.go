@@ -54,6 +54,8 @@ type Dependencies struct {
 	Asker                          Asker
 	Roles                          Roles
 	Registrations                  Registrations
+	// Resolve finds the addresses that a host's name leads to, as (*net.Resolver).LookupHost.
+	Resolve func(ctx context.Context, host string) ([]string, error)
 	// Forget ends the connections to an instance that is gone.
 	Forget  func(addr string)
 	Gateway Gateway

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"memgraph-controller/failover"
@@ -249,8 +251,8 @@ func (e effects) note(pod memgraph.Pod, change func(*memgraph.Instance)) {
 }
 
 // Answers makes sure that pod is a replica, and that somebody listens where MAIN
-// will look for it. Towards one that does not answer REGISTER blocks MAIN for 5
-// to 10 s.
+// will look for it, by its name too. Towards one that does not answer REGISTER blocks
+// MAIN for 5 to 10 s.
 func (e effects) Answers(ctx context.Context, pod memgraph.Pod) error {
 	if err := e.c.identify(ctx, e.c.deps.Prober, pod, e.c.cfg.ProbeTimeout); err != nil {
 		return err
@@ -260,13 +262,40 @@ func (e effects) Answers(ctx context.Context, pod memgraph.Pod) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.c.cfg.ProbeTimeout)
 	defer cancel()
-	return e.c.deps.Prober.Listens(ctx, e.address(pod))
+	if err := e.leads(ctx, pod); err != nil {
+		return err
+	}
+	return e.c.deps.Prober.Listens(ctx, pod.ReplicationAddr())
+}
+
+// leads returns an error if MAIN is told a name that leads to another than pod: caches
+// of DNS keep the address of the pod before for some seconds. A name that is not known
+// here, as nowhere outside of the cluster, may be known to MAIN, which is inside: where
+// it is not, REGISTER is refused at once.
+func (e effects) leads(ctx context.Context, pod memgraph.Pod) error {
+	if !e.named(pod) {
+		return nil
+	}
+	addrs, err := e.c.deps.Resolve(ctx, pod.Host)
+	var failed *net.DNSError
+	switch {
+	case errors.As(err, &failed) && failed.IsNotFound:
+		return nil
+	case err != nil:
+		return fmt.Errorf("look up where MAIN would find %s (--register-by=ip does without): %w", pod.Name, err)
+	case !slices.Contains(addrs, pod.IP):
+		return fmt.Errorf("%s leads to %s still, and %s is at %s", pod.Host, strings.Join(addrs, " and "), pod.Name, pod.IP)
+	}
+	return nil
 }
 
 // address is where MAIN is told to find pod.
 func (e effects) address(pod memgraph.Pod) string {
-	if e.c.cfg.RegisterBy == ByName && pod.Host != "" {
+	if e.named(pod) {
 		return net.JoinHostPort(pod.Host, strconv.Itoa(memgraph.ReplicationPort))
 	}
 	return pod.ReplicationAddr()
 }
+
+// named reports whether MAIN is told pod's name, and not its address.
+func (e effects) named(pod memgraph.Pod) bool { return e.c.cfg.RegisterBy == ByName && pod.Host != "" }

@@ -184,8 +184,16 @@ type fleet struct {
 	forgotten []string                          // addresses
 	said      []string                          // statements that change something, "verb address what"
 	readers   atomic.Pointer[map[string]string] // whom clients may read from
+	// names are those that do not lead to the pods that have them.
+	names map[string]lookup
 	// answered is called, if set, after every answer.
 	answered func()
+}
+
+// lookup is what comes of looking up a name.
+type lookup struct {
+	addrs []string
+	err   error
 }
 
 type instance struct {
@@ -301,15 +309,26 @@ func (f *fleet) delay(ctx context.Context, addr string) error {
 
 func (f *fleet) Listens(_ context.Context, addr string) error {
 	host, _, _ := net.SplitHostPort(addr)
-	if ordinal, named := strings.CutPrefix(host, testSet+"-"); named {
-		host = "10.0.0." + strings.Split(ordinal, ".")[0]
-	}
 	return f.at(memgraph.Pod{IP: host}.Addr(), func(i *instance) error {
 		if i.deaf {
 			return memgraph.ErrRefused
 		}
 		return nil
 	})
+}
+
+// lookup is what DNS says of a pod's name.
+func (f *fleet) lookup(_ context.Context, host string) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if said, ok := f.names[host]; ok {
+		return said.addrs, said.err
+	}
+	ordinal, ours := strings.CutPrefix(host, testSet+"-")
+	if !ours {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	return []string{"10.0.0." + strings.Split(ordinal, ".")[0]}, nil
 }
 
 func (f *fleet) Replicas(ctx context.Context, addr string) (rs []memgraph.Replica, err error) {
@@ -480,7 +499,7 @@ func newController(t testing.TB, identity string, cs *fake.Clientset, f *fleet) 
 	cfg.Namespace, cfg.StatefulSet, cfg.Identity, cfg.RegisterBy = testNamespace, testSet, identity, ByIP
 	c, err := New(cfg, Dependencies{
 		Urgent: cs, Routine: cs, UrgentProber: f, Sentinel: f, Prober: f, Asker: f,
-		Roles: f, Registrations: f, Forget: f.forget, Gateway: f, Disown: f.disown, Heard: f.heard, Vigil: f.vigil,
+		Roles: f, Registrations: f, Resolve: f.lookup, Forget: f.forget, Gateway: f, Disown: f.disown, Heard: f.heard, Vigil: f.vigil,
 		Readers:    func(addrs map[string]string) { f.readers.Store(&addrs) },
 		Log:        slog.New(slog.NewTextHandler(testLog(t), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: prometheus.NewRegistry(),

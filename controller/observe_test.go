@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -153,6 +154,38 @@ func TestByNameARegistrationOutlivesTheAddress(t *testing.T) {
 			"register mg_2 async mg-2.mg.ns.svc:10000 on 10.0.0.0:7687",
 		}, slices.Sorted(slices.Values(l.fleet.statements("register"))))
 	})
+}
+
+// A name that leads elsewhere would have MAIN wait for nobody, or take another's replica.
+func TestAReplicaIsRegisteredByANameThatLeadsToIt(t *testing.T) {
+	const name = "mg-2.mg.ns.svc"
+	for why, c := range map[string]struct {
+		lookup
+		registered bool
+	}{
+		"it does":                            {lookup{addrs: []string{"fd00::2", "10.0.0.2"}}, true},
+		"to the pod before":                  {lookup{addrs: []string{"10.0.0.9"}}, false},
+		"DNS fails":                          {lookup{err: &net.DNSError{Err: "server misbehaving", IsTemporary: true}}, false},
+		"DNS is slow":                        {lookup{err: context.DeadlineExceeded}, false},
+		"we are not where the name is known": {lookup{err: &net.DNSError{Err: "no such host", IsNotFound: true}}, true},
+	} {
+		t.Run(why, func(t *testing.T) {
+			inLab(t, func(l *lab) {
+				l.registerBy = ByName
+				l.fleet.names = map[string]lookup{name: c.lookup}
+				_, stop := l.start("a")
+				defer stop()
+				l.protected()
+				<-time.After(5 * time.Second)
+				assert.Equal(t, c.registered, len(l.fleet.statements("register mg_2")) == 1)
+				l.fleet.mu.Lock()
+				delete(l.fleet.names, name)
+				l.fleet.mu.Unlock()
+				<-time.After(routineLastRetry)
+				assert.Equal(t, []string{"register mg_2 async " + name + ":10000 on 10.0.0.0:7687"}, l.fleet.statements("register mg_2"))
+			})
+		})
+	}
 }
 
 func TestNothingIsKeptOfAPodThatIsGone(t *testing.T) {

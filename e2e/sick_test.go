@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"memgraph-controller/memgraph"
+	"memgraph-controller/memgraph/bolt"
 	"memgraph-controller/memgraph/memgraphtest"
 	"memgraph-controller/reconcile"
 )
@@ -49,11 +50,11 @@ func bystanders(s Status) (pods []string) {
 // converge is how long it takes until a replica whose registration was dropped by hand
 // is registered and ready again. Something is heard of its pod meanwhile: the pause
 // between two looks is not what is measured.
-func (s *scenario) converge(ctx context.Context, main *memgraphtest.Control, replica string) time.Duration {
+func (s *scenario) converge(ctx context.Context, hand *memgraph.Client, main *memgraphtest.Control, replica string) time.Duration {
 	s.t.Helper()
 	name := memgraph.ReplicaName(replica)
 	begun := time.Now()
-	require.NoError(s.t, Say(ctx, s.before.pod(s.before.Record.Main).IP+":7687", "DROP REPLICA "+name))
+	require.NoError(s.t, hand.Drop(ctx, s.before.pod(s.before.Record.Main).IP+":7687", name))
 	require.NoError(s.t, touch(ctx, replica))
 	for {
 		state, err := main.State(ctx)
@@ -89,6 +90,8 @@ func TestSickPodsDelayNoOther(t *testing.T) {
 	main, err := lab.Control(s.before.Record.Main)
 	require.NoError(t, err)
 	defer main.Close()
+	hand := memgraph.NewClient(bolt.Auth{}, nil)
+	defer func() { assert.NoError(t, hand.Close(context.WithoutCancel(ctx))) }()
 	well, sick := bystanders(s.before)[0], bystanders(s.before)[1]
 	work := s.waits(ctx, "queue_work_seconds", "routine")
 
@@ -105,7 +108,7 @@ func TestSickPodsDelayNoOther(t *testing.T) {
 	} {
 		converge := func(times int) (took Sample) {
 			for range times {
-				took = append(took, s.converge(ctx, main, well))
+				took = append(took, s.converge(ctx, hand, main, well))
 				require.NoError(t, Pause(ctx, settling))
 			}
 			return took
