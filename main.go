@@ -119,6 +119,7 @@ func operatorCommands() []*cobra.Command {
 		return op.History(ctx, controller.Format(output))
 	})
 	status := o.command("status", "Print what the record says", func(ctx context.Context, op *controller.Operator) error { return op.Status(ctx) })
+	doctor := o.command("doctor", "Tell what of the StatefulSet and its surroundings costs safety", func(ctx context.Context, op *controller.Operator) error { return op.Doctor(ctx) })
 	switchover.Flags().StringVar(&to, "to", "", "pod that is to be MAIN (default: the partner, whoever it is)")
 	failover.Flags().StringVar(&to, "to", "", "pod that is to be MAIN")
 	failover.Flags().BoolVar(&lossy, "accept-data-loss", false, "say that acknowledged writes may be lost")
@@ -131,7 +132,7 @@ func operatorCommands() []*cobra.Command {
 		pod = args[0]
 		return nil
 	}
-	return []*cobra.Command{switchover, failover, reseed, pause, resume, history, status}
+	return []*cobra.Command{switchover, failover, reseed, pause, resume, history, status, doctor}
 }
 
 // operator are the flags that operatorCommands have in common.
