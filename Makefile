@@ -21,7 +21,7 @@ ROLLOUTS ?= 20
 CHANGES ?= 200
 CLIENTS ?= 10000
 # What takes minutes and is left to soak.
-LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$|^TestSickPodsDelayNoOther$$|^TestReplicasDoNotGrow$$|^TestNoFalseAlarm$$|^TestMainDiesWhileTheAPIServerIsAway$$|^TestAFloodDelaysNothingUrgent$$|^TestMainIsDeletedAmidPodsThatCannotBeReached$$
+LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$|^TestGuardedPartnerHangs$$|^TestSickPodsDelayNoOther$$|^TestReplicasDoNotGrow$$|^TestNoFalseAlarm$$|^TestMainDiesWhileTheAPIServerIsAway$$|^TestAFloodDelaysNothingUrgent$$|^TestMainIsDeletedAmidPodsThatCannotBeReached$$
 # What measures is tested beside what only has to come out right: both wait for
 # most of their time, each in a cluster of its own.
 MEASURED = ^TestMainIs|^TestMainHangs$$|^TestRollingRestart$$|^TestPartner|^TestLeaderDies$$|^TestFailoversInARow$$|^TestTheAPIServerIsAway$$

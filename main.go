@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(stderr), prepareCommand(stderr), versionCommand())
+	root.AddCommand(runCommand(stderr), prepareCommand(stderr), guardCommand(stderr), versionCommand())
 	root.AddCommand(operatorCommands()...)
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -197,6 +197,38 @@ func prepareCommand(stderr io.Writer) *cobra.Command {
 	return cmd
 }
 
+// guardCommand runs beside a Memgraph in its pod, until the pod is deleted.
+func guardCommand(stderr io.Writer) *cobra.Command {
+	g, secured, credentials := controller.DefaultGuard, memgraph.TLS{}, memgraph.Credentials{}
+	cmd := &cobra.Command{
+		Use:   "guard",
+		Short: "End the Memgraph in this pod if it hangs when the pod is deleted",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(g.Validate(), secured.Validate()); err != nil {
+				return err
+			}
+			auth, err := credentials.Auth(credentialsOfEnvironment())
+			if err != nil {
+				return err
+			}
+			rules, err := secured.Rules()
+			if err != nil {
+				return err
+			}
+			prober := memgraph.NewProber(auth, rules)
+			defer prober.Close()
+			return g.Run(cmd.Context(), prober, slog.New(slog.NewJSONHandler(stderr, nil)))
+		},
+	}
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	g.AddFlags(flags)
+	secured.AddFlags(flags)
+	credentials.AddFlags(flags)
+	cmd.Flags().AddGoFlagSet(flags)
+	return cmd
+}
+
 // options are the flags of run, as they were given.
 type options struct {
 	controller  controller.Config
@@ -228,6 +260,10 @@ neither, logins carry none.`,
 	}
 	o.addFlags(cmd)
 	return cmd
+}
+
+func credentialsOfEnvironment() bolt.Auth {
+	return bolt.Auth{User: os.Getenv("MEMGRAPH_USER"), Password: os.Getenv("MEMGRAPH_PASSWORD")}
 }
 
 func (o *options) addFlags(cmd *cobra.Command) {
@@ -274,7 +310,7 @@ func (o *options) run(ctx context.Context) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	auth, err := o.credentials.Auth(bolt.Auth{User: os.Getenv("MEMGRAPH_USER"), Password: os.Getenv("MEMGRAPH_PASSWORD")})
+	auth, err := o.credentials.Auth(credentialsOfEnvironment())
 	if err != nil {
 		return err
 	}

@@ -41,13 +41,11 @@ const (
 // patient is a StatefulSet, with what the rules ask for most.
 type patient struct {
 	neighbours
-	set   *appsv1.StatefulSet
-	pod   *corev1.PodSpec
-	flags map[string]string // of Memgraph
+	set      *appsv1.StatefulSet
+	pod      *corev1.PodSpec
+	memgraph *corev1.Container
+	flags    map[string]string // of Memgraph
 }
-
-// memgraph is the container in which it runs: the first.
-func (p patient) memgraph() *corev1.Container { return &p.pod.Containers[0] }
 
 // rules are what the controller relies on, and why. Sources: Memgraph v3.12
 // flags/general.cpp, and what was observed on 3.7.2 and 3.12.0.
@@ -69,12 +67,12 @@ var rules = []struct {
 		func(p patient) bool { return !slices.ContainsFunc(p.pod.InitContainers, prepares) }},
 	{Finding{"spec.template.spec.terminationGracePeriodSeconds", "Memgraph may be killed over its exit snapshot", fmt.Sprintf("that of the preStop hook and %d s or more, by the size of the data", leastExit)},
 		func(p patient) bool { return p.grace() < p.sleeps()+leastExit }},
-	{Finding{"spec.template.spec.containers[0].lifecycle.preStop", "MAIN ends before it could hand over: to delete its pod is to kill it", "sleep: {seconds: 5}"},
+	{Finding{"spec.template.spec.containers[memgraph].lifecycle.preStop", "MAIN ends before it could hand over: to delete its pod is to kill it", "sleep: {seconds: 5}"},
 		func(p patient) bool { return p.sleeps() < leastSleep }},
-	{Finding{"spec.template.spec.containers[0].livenessProbe", "a MAIN that is busy is killed", "none: the controller tells a hung instance from a busy one"},
-		func(p patient) bool { return p.memgraph().LivenessProbe != nil }},
-	{Finding{"spec.template.spec.containers[0].readinessProbe", "a pod that is recovering its data counts as ready", "tcpSocket: {port: 7687}, which opens once the data is recovered"},
-		func(p patient) bool { return p.memgraph().ReadinessProbe == nil }},
+	{Finding{"spec.template.spec.containers[memgraph].livenessProbe", "a MAIN that is busy is killed", "none: the controller tells a hung instance from a busy one"},
+		func(p patient) bool { return p.memgraph.LivenessProbe != nil }},
+	{Finding{"spec.template.spec.containers[memgraph].readinessProbe", "a pod that is recovering its data counts as ready", "tcpSocket: {port: 7687}, which opens once the data is recovered"},
+		func(p patient) bool { return p.memgraph.ReadinessProbe == nil }},
 	{flagFinding("bolt-port", "the controller looks for Bolt at 7687", "7687"),
 		func(p patient) bool { return p.flag("bolt-port", "7687") != "7687" }},
 	{flagFinding("storage-wal-enabled", "nothing is replicated", "true"),
@@ -96,13 +94,14 @@ var rules = []struct {
 }
 
 func flagFinding(flag, cost, remedy string) Finding {
-	return Finding{"spec.template.spec.containers[0].args: --" + flag, cost, remedy}
+	return Finding{"spec.template.spec.containers[memgraph].args: --" + flag, cost, remedy}
 }
 
 // examine returns what of a StatefulSet is not as the controller relies on.
 func examine(set *appsv1.StatefulSet, n neighbours) (found []Finding) {
-	p := patient{neighbours: n, set: set, pod: &set.Spec.Template.Spec}
-	p.flags = flagsOf(p.memgraph())
+	pod := &set.Spec.Template.Spec
+	p := patient{neighbours: n, set: set, pod: pod, memgraph: container(pod)}
+	p.flags = flagsOf(p.memgraph)
 	for _, r := range rules {
 		if r.broken(p) {
 			found = append(found, r.Finding)
@@ -146,7 +145,7 @@ func (p patient) flag(name, standard string) string {
 // keepsData reports whether the data directory is on a volume that outlives pods.
 func (p patient) keepsData() bool {
 	directory := p.flag("data-directory", dataDirectory) + "/"
-	return slices.ContainsFunc(p.memgraph().VolumeMounts, func(m corev1.VolumeMount) bool {
+	return slices.ContainsFunc(p.memgraph.VolumeMounts, func(m corev1.VolumeMount) bool {
 		claimed := func(c corev1.PersistentVolumeClaim) bool { return c.Name == m.Name }
 		return strings.HasPrefix(directory, strings.TrimSuffix(m.MountPath, "/")+"/") && slices.ContainsFunc(p.set.Spec.VolumeClaimTemplates, claimed)
 	})
@@ -159,7 +158,7 @@ func prepares(c corev1.Container) bool {
 // sleeps is how many seconds a pod that is deleted goes on for; what a command of its
 // own does counts as enough.
 func (p patient) sleeps() int64 {
-	l := p.memgraph().Lifecycle
+	l := p.memgraph.Lifecycle
 	switch {
 	case l == nil || l.PreStop == nil:
 		return 0

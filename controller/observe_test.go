@@ -340,3 +340,18 @@ func TestBreakersGateNoFailover(t *testing.T) {
 		l.within(50*time.Millisecond, "a new MAIN", isMain("mg-1"))
 	})
 }
+
+// What a mesh or an injector puts into a pod may be its first container.
+func TestMemgraphIsToldFromWhatRunsBesideIt(t *testing.T) {
+	cs, _ := newClientset()
+	c := newController(t, "a", cs, newFleet(1))
+	p := runningPod(0)
+	p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 7444}, {ContainerPort: memgraph.BoltPort}}
+	p.Spec.Containers = slices.Insert(p.Spec.Containers, 0, corev1.Container{Name: "proxy", Ports: []corev1.ContainerPort{{ContainerPort: 15090}}})
+	p.Status.ContainerStatuses = slices.Insert(p.Status.ContainerStatuses, 0, corev1.ContainerStatus{Name: "proxy", ContainerID: "process://p1", RestartCount: 7})
+	pod, ok := c.pod(p)
+	require.True(t, ok)
+	assert.Equal(t, "process://c1", pod.Container)
+	assert.Zero(t, pod.Restarts)
+	assert.True(t, pod.Running)
+}

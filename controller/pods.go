@@ -27,14 +27,28 @@ func (c *Controller) pod(p *corev1.Pod) (pod memgraph.Pod, ok bool) {
 	if p.Spec.Subdomain != "" {
 		pod.Host = fmt.Sprintf("%s.%s.%s.svc", p.Name, p.Spec.Subdomain, p.Namespace)
 	}
+	memgraphs := container(&p.Spec).Name
 	for _, status := range p.Status.ContainerStatuses {
-		if status.Name == p.Spec.Containers[0].Name {
+		if status.Name == memgraphs {
 			pod.Container = status.ContainerID
 			pod.Running = status.State.Running != nil
 			pod.Restarts = int(status.RestartCount)
 		}
 	}
 	return pod, true
+}
+
+// container is Memgraph's: the first that has Bolt's port, or the first of all. What a
+// mesh puts into pods may come before it.
+func container(p *corev1.PodSpec) *corev1.Container {
+	for i := range p.Containers {
+		for _, port := range p.Containers[i].Ports {
+			if port.ContainerPort == memgraph.BoltPort {
+				return &p.Containers[i]
+			}
+		}
+	}
+	return &p.Containers[0]
 }
 
 // conditionOf is the zero condition where the pod has none of that kind.

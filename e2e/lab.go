@@ -63,13 +63,16 @@ var images = []cluster.Image{
 		return []string{"--listen-host=" + c.IP, "--control-socket=" + c.ControlSocket()}
 	}},
 	{Name: "memgraph-controller", Path: "module:memgraph-controller", Args: func(c cluster.Container) []string {
-		if c.Args[0] != "run" {
-			return nil
+		switch c.Args[0] {
+		case "run":
+			return []string{
+				"--gateway-listen=" + c.IP + ":7687", "--gateway-read-listen=" + c.IP + ":7688", "--http-listen=" + c.IP + ":8080",
+				"--max-failovers=0",
+			}
+		case "guard":
+			return []string{"--address=" + c.IP + ":7687"}
 		}
-		return []string{
-			"--gateway-listen=" + c.IP + ":7687", "--gateway-read-listen=" + c.IP + ":7688", "--http-listen=" + c.IP + ":8080",
-			"--max-failovers=0",
-		}
+		return nil
 	}},
 }
 

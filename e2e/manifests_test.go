@@ -17,6 +17,7 @@ func TestOverlaysAreValid(t *testing.T) {
 	for dir, namespace := range map[string]string{
 		"../deploy/overlays/kind":     "memgraph", // its own
 		"../deploy/overlays/isolated": metav1.NamespaceDefault,
+		"../deploy/overlays/guarded":  metav1.NamespaceDefault,
 	} {
 		t.Run(dir, func(t *testing.T) {
 			ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -70,6 +71,28 @@ func TestPartnerIsKilled(t *testing.T) {
 
 func TestPartnerHangs(t *testing.T) {
 	evictPartner(t, "partner's process stopped", func(ctx context.Context, pod string) error { return lab.Pause(ctx, pod) }, evictionGap)
+}
+
+// With a guard in its pod it is ended as soon as the kubelet knows of the deletion.
+func TestGuardedPartnerHangs(t *testing.T) {
+	startLab(t)
+	guard := func(change string) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), rolloutTimeout)
+		defer cancel()
+		var template map[string]any
+		if err := json.Unmarshal([]byte(change), &template); err != nil {
+			return err
+		}
+		return lab.RollOut(ctx, template)
+	}
+	require.NoError(t, guard(`{"spec": {"shareProcessNamespace": true,
+		"$setElementOrder/containers": [{"name": "memgraph"}, {"name": "guard"}],
+		"containers": [{"name": "guard", "image": "memgraph-controller:latest", "args": ["guard"]}]}}`))
+	t.Cleanup(func() {
+		assert.NoError(t, guard(`{"spec": {"shareProcessNamespace": null, "containers": [{"name": "guard", "$patch": "delete"}]}}`))
+	})
+	stop := func(ctx context.Context, pod string) error { return lab.Pause(ctx, pod) }
+	evictPartner(t, "guarded partner's process stopped", stop, maxGap)
 }
 
 func TestPartnerIsCutOff(t *testing.T) {

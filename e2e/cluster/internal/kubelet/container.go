@@ -21,13 +21,14 @@ const startError = 128
 
 // container is one of a pod's, over all its restarts.
 type container struct {
-	pod      *pod
-	spec     *corev1.Container
-	init     bool
-	command  process.Spec
-	checks   map[*corev1.Probe]func(context.Context) error
-	backOff  ladder
-	restarts int32
+	pod       *pod
+	spec      *corev1.Container
+	init      bool
+	companion bool // of the first container
+	command   process.Spec
+	checks    map[*corev1.Probe]func(context.Context) error
+	backOff   ladder
+	restarts  int32
 
 	// Guarded by pod.mu.
 	status corev1.ContainerStatus
@@ -93,7 +94,9 @@ func (c *container) again(exitCode int32) bool {
 //
 // A process that ends before the first relist is never seen running.
 func (c *container) live(ctx context.Context) corev1.ContainerStateTerminated {
-	_ = os.Remove(Container{Dir: c.pod.dir}.ControlSocket()) // a killed process has left it
+	if !c.companion {
+		_ = os.Remove(Container{Dir: c.pod.dir}.ControlSocket()) // a killed process has left it
+	}
 	proc, err := c.pod.agent.host.Start(c.command)
 	if err != nil {
 		return c.ended(corev1.ContainerStateTerminated{

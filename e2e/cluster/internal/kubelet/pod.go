@@ -67,7 +67,9 @@ func newPod(ctx context.Context, a *Agent, n *node, object *corev1.Pod, ip strin
 		p.containers = append(p.containers, c)
 	}
 	for i := range object.Spec.Containers {
-		p.containers = append(p.containers, newContainer(p, &object.Spec.Containers[i], waiting))
+		c := newContainer(p, &object.Spec.Containers[i], waiting)
+		c.companion = i > 0
+		p.containers = append(p.containers, c)
 	}
 	return p
 }
@@ -157,13 +159,14 @@ func (p *pod) removeObject(ctx context.Context) {
 	}
 }
 
-// processes are those that run now.
+// processes are those that run now, without those of companions: faults are of what the
+// pod is for.
 func (p *pod) processes() []*process.Process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []*process.Process
 	for _, c := range p.containers {
-		if c.proc != nil && !c.proc.HasEnded() {
+		if c.proc != nil && !c.proc.HasEnded() && !c.companion {
 			out = append(out, c.proc)
 		}
 	}
