@@ -22,20 +22,23 @@ CHANGES ?= 200
 CLIENTS ?= 10000
 # What takes minutes and is left to soak.
 LONG = ^TestUpgrade$$|^TestPartnerIsCutOff$$|^TestGuardedPartnerHangs$$|^TestSickPodsDelayNoOther$$|^TestReplicasDoNotGrow$$|^TestNoFalseAlarm$$|^TestMainDiesWhileTheAPIServerIsAway$$|^TestAFloodDelaysNothingUrgent$$|^TestMainIsDeletedAmidPodsThatCannotBeReached$$
-# What measures is tested beside what only has to come out right: both wait for
-# most of their time, each in a cluster of its own.
-MEASURED = ^TestMainIs|^TestMainHangs$$|^TestRollingRestart$$|^TestPartner|^TestLeaderDies$$|^TestFailoversInARow$$|^TestTheAPIServerIsAway$$
+# What measures has the machine to itself. The rest only has to come out right, and waits
+# for most of its time: what people and Kubernetes do to a cluster, and what fails, each
+# in a cluster of its own.
+MEASURED = ^TestMainIsDeleted|^TestMainIsKilled$$|^TestMainHangs$$
+MAINTENANCE = ^TestRollingRestart$$|^TestScale|^TestEviction|^TestControllers|^TestOperator|^TestLeader(Dies$$|Crashes|IsTerminatedAmid)|^TestDiverged|^TestMainLoses
 E2E = $(GO) test -race -count=1 -timeout=$(TIMEOUT) -v
 PACKAGES = $(shell $(GO) list ./... | grep -v '/e2e$$')
 
 .DEFAULT_GOAL := help
-.PHONY: build test units measured scenarios race e2e rounds leaks soak sim demo bench lint fmt cover image help
+.PHONY: build test units measured maintenance failures race e2e rounds leaks soak sim demo bench lint fmt cover image help
 
 build: ## build .bin/memgraph-controller
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o .bin/memgraph-controller .
 
 test: units ## run all tests: units, then failovers on a real API server
-	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) measured scenarios
+	$(MAKE) --no-print-directory measured
+	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) maintenance failures
 
 units: ## run all tests but those on a real API server
 	$(GO) test -race -timeout=$(TIMEOUT) -skip='$(RACELESS)' $(PACKAGES)
@@ -44,8 +47,11 @@ units: ## run all tests but those on a real API server
 measured:
 	$(E2E) -run='$(MEASURED)' -skip='$(LONG)' ./e2e
 
-scenarios:
-	$(E2E) -skip='$(MEASURED)|$(LONG)' ./e2e
+maintenance:
+	$(E2E) -run='$(MAINTENANCE)' ./e2e
+
+failures:
+	$(E2E) -skip='$(MEASURED)|$(MAINTENANCE)|$(LONG)' ./e2e
 
 race: ## run the unit tests five times each under the race detector
 	$(GO) test -race -count=5 -timeout=$(TIMEOUT) $(PACKAGES)
