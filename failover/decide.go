@@ -259,12 +259,7 @@ func resume(s memgraph.Snapshot) Plan {
 		}
 		plan := change(s, Failover, p, t.Pending.Reason+"; "+why)
 		plan.Record.Pending.From = t.Pending.From
-		if p.Instance.Role == memgraph.RoleMain {
-			// It was promoted, and may have lost the epoch that came with that: to seal
-			// the old one would hide that the old MAIN has diverged.
-			plan.Demote, plan.Record.Pending.Renew = &p, true
-		}
-		return plan
+		return renewed(plan, p)
 	}
 	plan := Plan{
 		Kind: Resume, Reason: t.Pending.Reason, Record: t, Written: true,
@@ -275,6 +270,16 @@ func resume(s memgraph.Snapshot) Plan {
 		plan.Demote = livingMain(s, t.Pending.From)
 	case t.Pending.Renew && p.Instance.Role == memgraph.RoleMain:
 		plan.Demote = &p
+	}
+	return plan
+}
+
+// renewed is plan, which promotes p, with an epoch to come of it also where p is MAIN
+// already. It may have lost the epoch in which it became that: to seal the one before
+// would hide that another has diverged in it.
+func renewed(plan Plan, p memgraph.Pod) Plan {
+	if p.Instance.Role == memgraph.RoleMain {
+		plan.Demote, plan.Record.Pending.Renew = &p, true
 	}
 	return plan
 }

@@ -180,13 +180,13 @@ func signed(p Plan, leader string) memgraph.Topology {
 
 // switchMain is steps 2 to 6.
 func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
-	if p.Undead {
-		r.park(ctx, e)
-	}
-	if p.Demote != nil {
+	switch {
+	case p.Demote != nil:
 		if err := r.fence(ctx, p, e); err != nil {
 			return err
 		}
+	case p.Undead:
+		r.park(ctx, e)
 	}
 	err := within(ctx, promoteTimeout, func(ctx context.Context) error {
 		return e.Roles.Promote(ctx, *p.Promote)

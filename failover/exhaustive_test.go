@@ -292,8 +292,9 @@ func safeDemotion(s memgraph.Snapshot, p Plan) error {
 	if s.Topology.Phase == memgraph.Switching {
 		from = s.Topology.Pending.From
 	}
-	if p.Demote != nil && s.Topology.Phase != memgraph.Stable && p.Demote.UID == p.Promote.UID && !p.Demote.Is(s.Topology.Main) {
-		return nil // it restarted: demoted and promoted, it has an epoch of its own
+	begun := s.Topology.Phase != memgraph.Stable || p.Kind == ForcedFailover
+	if p.Demote != nil && begun && p.Demote.UID == p.Promote.UID && !p.Demote.Is(s.Topology.Main) {
+		return nil // demoted and promoted, it has an epoch of its own
 	}
 	if p.Demote != nil && (!p.Demote.Is(from) || !p.Demote.Answers(memgraph.RoleMain) || p.Promote == nil || p.Demote.UID == p.Promote.UID) {
 		return fmt.Errorf("5: %s is demoted", p.Demote.Name)

@@ -141,7 +141,7 @@ func force(s memgraph.Snapshot, order memgraph.Order) Plan {
 		return refused(s, why)
 	}
 	loss := estimatedLoss(before, p)
-	plan := change(before, ForcedFailover, p, "an operator asked for it")
+	plan := renewed(change(before, ForcedFailover, p, "an operator asked for it"), p)
 	plan.Record.Pending.EstimatedLoss = loss
 	return accepted(s, plan, fmt.Sprintf("%s becomes MAIN in generation %d, estimated loss: %s",
 		p.Name, plan.Record.Generation, cmp.Or(loss, "none, it was in sync")))

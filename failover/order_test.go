@@ -3,6 +3,7 @@ package failover
 import (
 	"cmp"
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,6 +159,28 @@ func TestWhatAForcedFailoverMayCostIsTold(t *testing.T) {
 			assert.Equal(t, c.loss, w.s.Topology.History[0].EstimatedLoss)
 			assert.Equal(t, "forced-failover", w.s.Topology.History[0].Kind)
 		})
+	}
+}
+
+// A pod that is MAIN already, after an accident, may be that in an epoch in which
+// another has diverged.
+func TestAForcedMainGetsAnEpochOfItsOwn(t *testing.T) {
+	start := func() memgraph.Snapshot {
+		return healthy(silent(0, time.Hour), gone(1), role(2, memgraph.RoleMain), ordered(memgraph.OrderFailover, "mg-2"))
+	}
+	w := &world{s: start()}
+	_, _, err := w.execute(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"put 8 FailingOver mg-2", "park by FailingOver", "demote mg-2", "promote mg-2", "seal mg-2", "put 8 Stable mg-2"}, w.log)
+
+	for _, half := range []bool{false, true} {
+		failing := true
+		for n := 1; failing; n++ {
+			w := &world{s: start(), failAt: n, half: half}
+			failing = madeUpFor(t, w)
+			demoted, promoted := slices.Index(w.log, "demote mg-2"), slices.Index(w.log, "promote mg-2")
+			assert.True(t, 0 <= demoted && demoted < promoted, w.log)
+		}
 	}
 }
 

@@ -69,7 +69,8 @@ type Plan struct {
 	Record  memgraph.Topology
 	Written bool
 	// Demote is the living MAIN to demote once clients are parked. It may be who is
-	// promoted next: a MAIN that restarted early needs a new epoch.
+	// promoted next: a MAIN that restarted early, or that nobody recorded, needs a new
+	// epoch.
 	Demote *memgraph.Pod
 	// Undead says that the old MAIN may live without hearing us: clients are kept
 	// from its answers before another is promoted.
