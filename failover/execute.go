@@ -83,6 +83,8 @@ type Effects struct {
 	Gateways  Gateways
 	// Sleep waits, and returns early with its cause when ctx ends.
 	Sleep func(ctx context.Context, d time.Duration) error
+	// Timeout bounds a step, as context.WithTimeout does, which is what nil means.
+	Timeout func(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc)
 	// Leader is who acts, for the history.
 	Leader string
 }
@@ -188,7 +190,7 @@ func (r *Report) switchMain(ctx context.Context, p Plan, e Effects) error {
 	case p.Undead:
 		r.park(ctx, e)
 	}
-	err := within(ctx, promoteTimeout, func(ctx context.Context) error {
+	err := e.within(ctx, promoteTimeout, func(ctx context.Context) error {
 		return e.Roles.Promote(ctx, *p.Promote)
 	})
 	if err != nil {
@@ -235,7 +237,7 @@ func demote(ctx context.Context, p Plan, e Effects) error {
 			return fmt.Errorf("%s does not list %s as in step", p.Demote.Name, p.Promote.Name)
 		}
 	}
-	return within(ctx, demoteTimeout, func(ctx context.Context) error { return e.Roles.Demote(ctx, *p.Demote) })
+	return e.within(ctx, demoteTimeout, func(ctx context.Context) error { return e.Roles.Demote(ctx, *p.Demote) })
 }
 
 // replacePartner is what there is to do where MAIN stays.
@@ -250,14 +252,14 @@ func (r *Report) replacePartner(ctx context.Context, p Plan, e Effects) error {
 }
 
 func (r *Report) park(ctx context.Context, e Effects) {
-	r.miss(within(ctx, parkTimeout, func(ctx context.Context) error { return e.Gateways.Park(ctx, r.Record) }))
+	r.miss(e.within(ctx, parkTimeout, func(ctx context.Context) error { return e.Gateways.Park(ctx, r.Record) }))
 	r.done(StageParked)
 }
 
 // drain is park for as long as it takes, up to parkTimeout: a MAIN that is well can
 // wait for its clients, and stays MAIN where they do not come to an end.
 func (r *Report) drain(ctx context.Context, e Effects) error {
-	err := within(ctx, parkTimeout, func(ctx context.Context) (err error) {
+	err := e.within(ctx, parkTimeout, func(ctx context.Context) (err error) {
 		for range parkAttempts {
 			if err = e.Gateways.Park(ctx, r.Record); err == nil {
 				return nil
@@ -275,33 +277,36 @@ func (r *Report) drain(ctx context.Context, e Effects) error {
 // retire drops the registrations that commits would wait for and that are not
 // wanted, and those in the way of wanted ones, as soon as MAIN survives it.
 func (r *Report) retire(ctx context.Context, main memgraph.Pod, wanted []Follower, e Effects) error {
-	knocked := false
-	for range int(retireTimeout / retirePause) {
-		replicas, err := list(ctx, main, e)
-		if err != nil {
-			return err
+	return e.within(ctx, retireTimeout, func(soon context.Context) error {
+		for n := range int(retireTimeout / retirePause) {
+			replicas, err := list(soon, main, e)
+			if err != nil {
+				return err
+			}
+			replicas = slices.DeleteFunc(replicas, func(r memgraph.Replica) bool { return !inTheWay(r, wanted) })
+			err = drop(soon, main, replicas, e)
+			if !errors.Is(err, memgraph.ErrUnsafe) {
+				return err
+			}
+			if n == 0 {
+				// A commit, which fails, has MAIN notice at once that a process is gone.
+				_ = seal(soon, main, e)
+			}
+			if e.Sleep(soon, retirePause) != nil {
+				break
+			}
 		}
-		replicas = slices.DeleteFunc(replicas, func(r memgraph.Replica) bool { return !inTheWay(r, wanted) })
-		err = drop(ctx, main, replicas, e)
-		if !errors.Is(err, memgraph.ErrUnsafe) {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		if !knocked {
-			// A commit, which fails, has MAIN notice at once that a process is gone.
-			knocked = true
-			_ = seal(ctx, main, e)
-		}
-		if err := e.Sleep(ctx, retirePause); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("%s may not survive dropping its replicas for %s: %w", main.Name, retireTimeout, memgraph.ErrUnsafe)
+		return fmt.Errorf("%s may not survive dropping its replicas for %s: %w", main.Name, retireTimeout, memgraph.ErrUnsafe)
+	})
 }
 
 func drop(ctx context.Context, main memgraph.Pod, replicas []memgraph.Replica, e Effects) error {
 	var errs []error
 	for _, r := range replicas {
-		err := within(ctx, dropTimeout, func(ctx context.Context) error { return e.Registrar.Retire(ctx, main, r) })
+		err := e.within(ctx, dropTimeout, func(ctx context.Context) error { return e.Registrar.Retire(ctx, main, r) })
 		if !errors.Is(err, memgraph.ErrNotRegistered) {
 			errs = append(errs, err)
 		}
@@ -310,7 +315,7 @@ func drop(ctx context.Context, main memgraph.Pod, replicas []memgraph.Replica, e
 }
 
 func list(ctx context.Context, main memgraph.Pod, e Effects) (replicas []memgraph.Replica, err error) {
-	err = within(ctx, listTimeout, func(ctx context.Context) (err error) {
+	err = e.within(ctx, listTimeout, func(ctx context.Context) (err error) {
 		replicas, err = e.Registrar.Replicas(ctx, main)
 		return err
 	})
@@ -318,7 +323,7 @@ func list(ctx context.Context, main memgraph.Pod, e Effects) (replicas []memgrap
 }
 
 func seal(ctx context.Context, main memgraph.Pod, e Effects) error {
-	return within(ctx, sealTimeout, func(ctx context.Context) error { return e.Roles.SealEpoch(ctx, main) })
+	return e.within(ctx, sealTimeout, func(ctx context.Context) error { return e.Roles.SealEpoch(ctx, main) })
 }
 
 // inTheWay holds for a replica that is synchronous and not wanted to be, and for
@@ -354,7 +359,7 @@ func (r *Report) register(ctx context.Context, main memgraph.Pod, followers []Fo
 
 // follow registers followers within limit together.
 func follow(ctx context.Context, limit time.Duration, main memgraph.Pod, followers []Follower, e Effects) error {
-	return within(ctx, limit, func(ctx context.Context) error {
+	return e.within(ctx, limit, func(ctx context.Context) error {
 		var errs []error
 		for _, f := range followers {
 			errs = append(errs, e.Registrar.Follow(ctx, main, f.Pod, f.Mode))
@@ -364,22 +369,23 @@ func follow(ctx context.Context, limit time.Duration, main memgraph.Pod, followe
 }
 
 // awaitReady returns whether main says in time that its partner holds all.
-func awaitReady(ctx context.Context, main, partner memgraph.Pod, e Effects) (bool, error) {
-	for range int(readyTimeout / readyPause) {
-		replicas, err := list(ctx, main, e)
-		if err != nil {
-			return false, err
-		}
-		for _, r := range replicas {
-			if (r.Name == memgraph.ReplicaName(partner.Name) || partner.HasAddress(r.Address)) && r.Mode.Synchronous() && r.InStep() {
-				return true, nil
+func awaitReady(ctx context.Context, main, partner memgraph.Pod, e Effects) (inStep bool, err error) {
+	err = e.within(ctx, readyTimeout, func(soon context.Context) error {
+		for range int(readyTimeout / readyPause) {
+			replicas, err := list(soon, main, e)
+			if err != nil {
+				return err
+			}
+			inStep = slices.ContainsFunc(replicas, func(r memgraph.Replica) bool {
+				return (r.Name == memgraph.ReplicaName(partner.Name) || partner.HasAddress(r.Address)) && r.Mode.Synchronous() && r.InStep()
+			})
+			if inStep || e.Sleep(soon, readyPause) != nil {
+				break
 			}
 		}
-		if err := e.Sleep(ctx, readyPause); err != nil {
-			return false, err
-		}
-	}
-	return false, nil
+		return context.Cause(ctx) // nil where it is only late
+	})
+	return inStep, err
 }
 
 // settled is the record once the change is done, with its line of history.
@@ -415,7 +421,7 @@ func (r *Report) timeline() string {
 }
 
 func (r *Report) put(ctx context.Context, e Effects, t memgraph.Topology) error {
-	return within(ctx, putTimeout, func(ctx context.Context) error {
+	return e.within(ctx, putTimeout, func(ctx context.Context) error {
 		written, err := e.Store.Put(ctx, t)
 		if err != nil {
 			return fmt.Errorf("put generation %d, %s: %w", t.Generation, t.Phase, err)
@@ -435,11 +441,15 @@ func (r *Report) miss(err error) {
 
 // within runs one step under its own deadline, and not at all once ctx, which
 // carries our authority, has ended.
-func within(ctx context.Context, limit time.Duration, step func(context.Context) error) error {
+func (e Effects) within(ctx context.Context, limit time.Duration, step func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	timeout := e.Timeout
+	if timeout == nil {
+		timeout = context.WithTimeout
+	}
+	ctx, cancel := timeout(ctx, limit)
 	defer cancel()
 	return step(ctx)
 }

@@ -357,11 +357,51 @@ func TestHistoryIsBounded(t *testing.T) {
 	assert.Equal(t, "mg-1", w.s.Topology.History[0].To, "the newest first")
 }
 
+// drowsy is a world in which it takes time to list replicas, and nobody gets in step.
+type drowsy struct {
+	*world
+	takes time.Duration
+}
+
+func (d drowsy) Replicas(ctx context.Context, main memgraph.Pod) ([]memgraph.Replica, error) {
+	if err := d.acting().Sleep(ctx, d.takes); err != nil {
+		return nil, err
+	}
+	replicas, err := d.world.Replicas(ctx, main)
+	for i := range replicas {
+		replicas[i].Status = memgraph.StatusRecovery
+	}
+	return replicas, err
+}
+
+// A MAIN that answers slowly, as in a storm of logins, makes nobody wait for longer than
+// one that does not answer: what is asked over and over has a deadline for all of it.
+func TestASlowMainHoldsNothingUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		s     memgraph.Snapshot
+		limit time.Duration
+	}{
+		"its partner gets in step":   {healthy(gone(0)), readyTimeout},
+		"whom it lists is let go of": {healthy(gone(1)), retireTimeout + readyTimeout},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{s: c.s}
+			acting := w.acting()
+			acting.Registrar = drowsy{w, listTimeout / 3}
+			begun := time.Now()
+			_, err := Execute(t.Context(), Decide(w.s), acting)
+			require.NoError(t, err, name)
+			assert.Equal(t, c.limit, time.Since(begun), "%s: %v", name, w.log)
+			assert.False(t, w.s.Topology.InSync, name)
+		})
+	}
+}
+
 // A step that nobody answers costs no more than its deadline, and what is missed
 // is made up for later.
 func TestAStepThatHangsEndsAtItsDeadline(t *testing.T) {
 	for n, limit := range map[int]time.Duration{
-		1: putTimeout, 2: parkTimeout, 3: demoteTimeout, 4: promoteTimeout, 5: sealTimeout, 6: registerTimeout, 7: listTimeout, 8: putTimeout,
+		1: putTimeout, 2: parkTimeout, 3: demoteTimeout, 4: promoteTimeout, 5: sealTimeout, 6: registerTimeout, 7: readyTimeout, 8: putTimeout,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := &world{s: healthy(terminating(0))}
