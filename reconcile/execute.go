@@ -24,6 +24,13 @@ type Evictor interface {
 	Evict(ctx context.Context, main, pod memgraph.Pod, replica string) error
 }
 
+// Turn is a lock that is waited for no longer than the context lasts.
+type Turn interface {
+	// Take returns the context's cause if that ends first.
+	Take(ctx context.Context) error
+	Give()
+}
+
 // Result is what became of a step.
 type Result struct {
 	Step Step
@@ -36,12 +43,13 @@ type Executor struct {
 	runner   Runner
 	evictor  Evictor
 	breakers *Breakers
-	main     chan struct{} // holds a token while a statement is under way on MAIN
+	// Main is taken for every statement on MAIN.
+	Main Turn
 }
 
 // NewExecutor sends statements through r, behind b, and evicts through ev.
 func NewExecutor(r Runner, ev Evictor, b *Breakers) *Executor {
-	return &Executor{runner: r, evictor: ev, breakers: b, main: make(chan struct{}, 1)}
+	return &Executor{runner: r, evictor: ev, breakers: b, Main: make(token, 1)}
 }
 
 // Execute applies steps: those on one pod in order until one fails, the pods in
@@ -88,17 +96,29 @@ func (e *Executor) apply(ctx context.Context, s Step) error {
 			return err
 		}
 	}
-	select {
-	case e.main <- struct{}{}:
-		defer func() { <-e.main }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := e.Main.Take(ctx); err != nil {
+		return err
 	}
+	defer e.Main.Give()
 	if s.Verb == Drop {
 		return e.runner.Drop(ctx, s.Main, s.Replica)
 	}
 	return e.runner.Register(ctx, s.Main, s.Pod, s.Mode)
 }
+
+// token is the Turn of whoever has put one into it.
+type token chan struct{}
+
+func (t token) Take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t token) Give() { <-t }
 
 // chains groups steps by pod, in the order of each pod's first step.
 func chains(steps []Step) [][]Step {

@@ -14,8 +14,10 @@ type actor struct {
 	s       *scheduler
 	dead    bool
 	stopped bool
-	due     []func() // what falls due while it is stopped
-	parked  []func() // its tasks that wait for it to go on
+	since   time.Duration // when it was stopped last
+	lost    time.Duration // for how long it was before
+	due     []func()      // what falls due while it is stopped
+	parked  []func()      // its tasks that wait for it to go on
 }
 
 // after plans f for d from now, or for when the actor goes on.
@@ -51,16 +53,25 @@ func (a *actor) goesOn() error {
 	return nil
 }
 
-func (a *actor) stop() { a.stopped = true }
+func (a *actor) stop() { a.stopped, a.since = true, a.s.now }
 
 func (a *actor) resume() {
 	a.stopped = false
+	a.lost += a.s.now - a.since
 	due := a.due
 	a.due = nil
 	for _, f := range due {
 		a.after(0, f)
 	}
 	a.wake()
+}
+
+// ran is for how long time has passed for the actor: not while it was stopped.
+func (a *actor) ran() time.Duration {
+	if a.stopped {
+		return a.since - a.lost
+	}
+	return a.s.now - a.lost
 }
 
 func (a *actor) kill() {

@@ -47,6 +47,7 @@ func (a *apiServer) reachable(from node) bool {
 // request has a controller replica send f to the API server. Where the answer
 // gets lost, what f did stays done.
 func (c *contender) request(f func() error) error {
+	defer c.waits(apiAddr)()
 	if err := c.sleep(c.w.latency()); err != nil {
 		return err
 	}

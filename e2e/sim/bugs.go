@@ -11,8 +11,9 @@ import (
 // Bug is a deliberate mistake in the controller or its gateway, to show that the
 // simulation would find it. The zero Bug is none.
 type Bug struct {
-	// Name says what is wrong.
-	Name string
+	// Name says what is wrong, and Breaks which guarantee that breaks, if others have to
+	// hold until it does.
+	Name, Breaks string
 
 	seen      func(*memgraph.Snapshot)                // before Decide
 	planned   func(*failover.Plan)                    // after it
@@ -28,6 +29,15 @@ type Bug struct {
 	forgetfulGateway bool // the generation is not looked at
 	trustingGateway  bool // an answer never gets too old
 	forgivingGateway bool // a MAIN that was a replica since is one again
+	nervousGateway   bool // it closes when the record cannot be read
+	lonelyGateway    bool // MAIN is not asked whether it was replaced
+	boundlessGateway bool // that it does not show it is no matter
+
+	sharedWorkers    bool // between both lanes, one for each pod
+	oneRoutineWorker bool // for all pods
+	oneExecutor      bool // for all pods, one after the other
+	asksInTurn       bool // a pod is asked while others wait for MAIN
+	offline          bool // what cannot be read is as it was, what cannot be written as it should be
 }
 
 // bugs are those that the simulation is tried on.
@@ -48,6 +58,15 @@ var bugs = []Bug{
 	{Name: "the gateway obeys older generations", forgetfulGateway: true},
 	{Name: "the gateway believes answers from before it was stopped", trustingGateway: true},
 	{Name: "the gateway takes back a MAIN that was a replica", forgivingGateway: true},
+	{Name: "a MAIN by force keeps the epoch that it had", Breaks: "G1", planned: keepEpoch},
+	{Name: "both lanes share the workers, one for each pod", Breaks: "G5", sharedWorkers: true},
+	{Name: "the routine lane has one worker", Breaks: "G7", oneRoutineWorker: true},
+	{Name: "the pods have one executor, which takes one after the other", Breaks: "G7", oneExecutor: true},
+	{Name: "a pod is asked while others wait for MAIN", Breaks: "G7", asksInTurn: true},
+	{Name: "a leader goes on without the API server", Breaks: "G8", offline: true},
+	{Name: "the gateway closes while the record cannot be read", Breaks: "G8", nervousGateway: true},
+	{Name: "the gateway is isolated whatever MAIN shows", Breaks: "G8", lonelyGateway: true},
+	{Name: "the gateway is never isolated", Breaks: "G8", boundlessGateway: true},
 }
 
 // promoteFirst turns intent first into deed first.
@@ -56,12 +75,18 @@ func promoteFirst(e effects, t *memgraph.Topology) {
 		return
 	}
 	addr := memgraph.Pod{IP: t.Main.IP}.Addr()
-	_ = e.t.c.promote(e.t.ctx, addr, e.t.c.s.now+promoteLimit) // Execute does it again
+	_ = e.t.c.promote(e.t.ctx, addr, e.deadline(e.t.ctx)) // Execute does it again
 }
 
 func keepGeneration(p *failover.Plan) {
 	if p.Kind == failover.Failover || p.Kind == failover.Handover {
 		p.Record.Generation--
+	}
+}
+
+func keepEpoch(p *failover.Plan) {
+	if p.Kind == failover.ForcedFailover && p.Demote != nil && p.Demote.UID == p.Promote.UID {
+		p.Demote, p.Record.Pending.Renew = nil, false
 	}
 }
 

@@ -39,6 +39,7 @@ func (w *world) write(c *contender, id int) {
 	if main == nil {
 		return
 	}
+	began := w.now
 	c.gate.writing++
 	defer func() { c.gate.writing-- }()
 	w.sleep(w.latency())
@@ -54,7 +55,7 @@ func (w *world) write(c *contender, id int) {
 	if !r.within(w.now+clientPatience) || r.err != nil {
 		if r.err == errForbidden {
 			w.ledger.forbidden++
-			c.gate.doubt(main)
+			c.gate.doubt(main, began)
 		}
 		return
 	}

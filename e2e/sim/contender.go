@@ -41,7 +41,7 @@ func (w *world) newContender(n node) *contender {
 		actor: actor{s: w.scheduler}, w: w, node: n,
 		seen: map[string]memgraph.Instance{}, breakers: reconcile.NewBreakers(),
 	}
-	c.gate = &gate{c: c}
+	c.gate = &gate{c: c, outlook: w.newOutlook()}
 	c.after(w.between(10*time.Millisecond, 300*time.Millisecond), c.begin)
 	return c
 }
@@ -74,12 +74,16 @@ func (c *contender) refresh() {
 				return nil
 			})
 			if err != nil {
+				if c.w.bug.nervousGateway {
+					c.gate.shut(c.s.now)
+				}
 				continue // it is tried again
 			}
 			if t.Generation > 0 && c.learn(t) {
 				c.decideSoon()
 			}
 			c.fresh = begun
+			c.gate.admitAll()
 		}
 	})
 }
@@ -306,6 +310,7 @@ func (c *contender) endTerm(why error) {
 	c.lease.held = false
 	c.term.urgent.closed, c.term.routine.closed = true, true
 	c.term.end(why)
+	c.term.turn.wake()
 	c.term = nil
 }
 
@@ -317,9 +322,10 @@ func (c *contender) startTerm() {
 	ctx, t.end = context.WithCancelCause(c.w.ctx)
 	t.ctx = ctx
 	t.generation, t.supersede = context.WithCancel(ctx)
-	t.urgent = newLane(c, 5*time.Millisecond, 250*time.Millisecond, t.syncFailover)
-	t.routine = newLane(c, 50*time.Millisecond, 30*time.Second, t.syncPod)
+	t.turn.c = c
+	t.lanes()
 	t.executor = reconcile.NewExecutor(effects{t}, effects{t}, c.breakers)
+	t.executor.Main = &t.turn
 	c.term = t
 	t.urgent.add(clusterKey)
 	c.s.spawn(func() {

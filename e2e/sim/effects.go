@@ -14,15 +14,6 @@ import (
 	"memgraph-controller/reconcile"
 )
 
-// Deadlines of the statements; failover's own, and what a pod may cost. They count
-// from before the lease is looked at: a pause after that lets them pass.
-const (
-	demoteLimit   = 500 * time.Millisecond
-	promoteLimit  = time.Second
-	sealLimit     = 500 * time.Millisecond
-	registerLimit = time.Second
-)
-
 // effects mirrors controller's: it turns the steps of both executors into
 // requests and statements, each only while the lease gives the authority to.
 type effects struct{ t *term }
@@ -38,6 +29,13 @@ var (
 	_ reconcile.Runner   = effects{}
 	_ reconcile.Evictor  = effects{}
 )
+
+// deadline of a statement: ctx's, or when what was begun with the oldest renewal that
+// counts has to be over. It counts from before the lease is looked at: a pause after
+// that lets it pass.
+func (e effects) deadline(ctx context.Context) time.Duration {
+	return e.t.c.soon(ctx, controller.Defaults.LeaseDuration-controller.Defaults.RenewDeadline)
+}
 
 // authority returns why we must not act any more.
 func (e effects) authority(what string) error {
@@ -72,6 +70,7 @@ func (e effects) Put(_ context.Context, t memgraph.Topology) (memgraph.Topology,
 	if err := c.goesOn(); err != nil {
 		return memgraph.Topology{}, err
 	}
+	was := t
 	err := c.request(func() (err error) {
 		defer c.w.act("put done", atDeed, c.struck)
 		if c.w.bug.blindPut {
@@ -80,6 +79,9 @@ func (e effects) Put(_ context.Context, t memgraph.Topology) (memgraph.Topology,
 		t, err = c.w.api.put(c, t)
 		return err
 	})
+	if c.w.bug.offline && errors.Is(err, errNoAPI) {
+		return was, nil
+	}
 	if err != nil {
 		return memgraph.Topology{}, err
 	}
@@ -88,13 +90,13 @@ func (e effects) Put(_ context.Context, t memgraph.Topology) (memgraph.Topology,
 }
 
 func (r roles) Promote(ctx context.Context, p memgraph.Pod) error {
-	deadline := r.t.c.s.now + promoteLimit
-	if err := r.t.c.identify(p, controller.Defaults.ProbeTimeout); err != nil {
+	if err := r.t.c.identify(ctx, p, controller.Defaults.ProbeTimeout); err != nil {
 		return err
 	}
 	if r.t.c.seen[p.UID].RunID != p.Instance.RunID {
 		return fmt.Errorf("%s has restarted meanwhile", p.Name)
 	}
+	deadline := r.deadline(ctx)
 	if err := r.authority("promote"); err != nil {
 		return err
 	}
@@ -103,7 +105,7 @@ func (r roles) Promote(ctx context.Context, p memgraph.Pod) error {
 }
 
 func (r roles) Demote(ctx context.Context, p memgraph.Pod) error {
-	deadline := r.t.c.s.now + demoteLimit
+	deadline := r.deadline(ctx)
 	if err := r.authority("demote"); err != nil {
 		return err
 	}
@@ -111,8 +113,8 @@ func (r roles) Demote(ctx context.Context, p memgraph.Pod) error {
 	return r.t.c.demote(ctx, p.Addr(), deadline)
 }
 
-func (r roles) SealEpoch(_ context.Context, main memgraph.Pod) error {
-	deadline := r.t.c.s.now + sealLimit
+func (r roles) SealEpoch(ctx context.Context, main memgraph.Pod) error {
+	deadline := r.deadline(ctx)
 	if err := r.authority("seal"); err != nil {
 		return err
 	}
@@ -138,9 +140,9 @@ func (e effects) Follow(ctx context.Context, main, replica memgraph.Pod, mode me
 
 // Park waits for the gateways that live to hold their clients, with nothing under
 // way; each tells of that a little later.
-func (e effects) Park(_ context.Context, t memgraph.Topology) error {
+func (e effects) Park(ctx context.Context, t memgraph.Topology) error {
 	c := e.t.c
-	for until := c.s.now + controller.Defaults.Settle; c.s.now < until && !c.w.parked(t); {
+	for late := c.soon(ctx, controller.Defaults.Settle); c.s.now < late && !c.w.parked(t); {
 		if err := c.sleep(parkPoll); err != nil {
 			return err
 		}
@@ -165,11 +167,17 @@ func (w *world) parked(t memgraph.Topology) bool {
 	return true
 }
 
-func (e effects) pause(_ context.Context, d time.Duration) error { return e.t.c.sleep(d) }
+func (e effects) pause(ctx context.Context, d time.Duration) error {
+	c := e.t.c
+	if rest := until(ctx) - c.s.now; rest < d {
+		return errors.Join(c.sleep(max(0, rest)), context.DeadlineExceeded)
+	}
+	return c.sleep(d)
+}
 
-func (e effects) Replicas(_ context.Context, main memgraph.Pod) ([]memgraph.Replica, error) {
+func (e effects) Replicas(ctx context.Context, main memgraph.Pod) ([]memgraph.Replica, error) {
 	asked := e.t.c.w.clock()
-	if err := e.t.c.listReplicas(main); err != nil {
+	if err := e.t.c.listReplicas(ctx, main); err != nil {
 		return nil, err
 	}
 	i := e.t.c.seen[main.UID]
@@ -219,10 +227,11 @@ func (e effects) Evict(_ context.Context, main, pod memgraph.Pod, replica string
 }
 
 func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) error {
-	deadline := e.t.c.s.now + registerLimit
-	if err := e.quiet(main, replica, deadline); err != nil {
+	defer e.t.c.waits(main.Addr())()
+	if err := e.quiet(ctx, main, replica); err != nil {
 		return err
 	}
+	deadline := e.deadline(ctx)
 	if err := e.authority("drop"); err != nil {
 		return err
 	}
@@ -233,9 +242,9 @@ func (e effects) Drop(ctx context.Context, main memgraph.Pod, replica string) er
 }
 
 // quiet makes sure that main survives the drop of the replica at this moment.
-func (e effects) quiet(main memgraph.Pod, replica string, deadline time.Duration) error {
+func (e effects) quiet(ctx context.Context, main memgraph.Pod, replica string) error {
 	var listed []memgraph.Replica
-	if err := e.t.c.ask(main.Addr(), deadline, func(p *process) { listed = p.replicas() }); err != nil {
+	if err := e.t.c.ask(main.Addr(), e.t.c.soon(ctx, askTimeout), func(p *process) { listed = p.replicas() }); err != nil {
 		return err
 	}
 	for _, r := range listed {
@@ -253,7 +262,10 @@ func (e effects) unlist(main memgraph.Pod, replica string) {
 }
 
 func (e effects) Register(ctx context.Context, main, pod memgraph.Pod, mode memgraph.SyncMode) error {
-	deadline := e.t.c.s.now + registerLimit
+	if e.t.c.w.bug.asksInTurn {
+		_ = e.Answers(ctx, pod)
+	}
+	deadline := e.deadline(ctx)
 	if err := e.authority("register"); err != nil {
 		return err
 	}
@@ -281,9 +293,9 @@ func (e effects) note(pod memgraph.Pod, change func(*memgraph.Instance)) {
 	c.update(pod.UID, c.seen[pod.UID].RunID, change)
 }
 
-func (e effects) Answers(_ context.Context, pod memgraph.Pod) error {
+func (e effects) Answers(ctx context.Context, pod memgraph.Pod) error {
 	c := e.t.c
-	if err := c.identify(pod, controller.Defaults.ProbeTimeout); err != nil {
+	if err := c.identify(ctx, pod, controller.Defaults.ProbeTimeout); err != nil {
 		return err
 	}
 	if role := c.seen[pod.UID].Role; role != memgraph.RoleReplica {

@@ -131,7 +131,11 @@ func (m *menace) pause(c *contender) {
 func (m *menace) outage(d time.Duration) {
 	m.w.tracef("fault: the API server is away for %v", d)
 	m.w.api.down++
-	m.lasts(d, func() { m.w.api.down-- })
+	m.w.noteReach()
+	m.lasts(d, func() {
+		m.w.api.down--
+		m.w.noteReach()
+	})
 }
 
 func (m *menace) partition(d time.Duration) {
@@ -142,7 +146,11 @@ func (m *menace) partition(d time.Duration) {
 	}
 	m.w.tracef("fault: %s and %s are cut off from each other for %v", a, b, d)
 	m.w.net.change(a, b, 1)
-	m.lasts(d, func() { m.w.net.change(a, b, -1) })
+	m.w.noteReach()
+	m.lasts(d, func() {
+		m.w.net.change(a, b, -1)
+		m.w.noteReach()
+	})
 }
 
 // loseRecord deletes the record, unless it is the only one to tell of its generation:

@@ -31,6 +31,8 @@ type gate struct {
 	served    incarnation   // whom clients were let through to last
 	deposed   incarnation   // the one of them that then answered as a replica
 	deposedAt time.Duration // when it did so last
+
+	outlook outlook
 }
 
 // serve obeys a record.
@@ -55,14 +57,24 @@ func (g *gate) serve(t memgraph.Topology) {
 	g.verify()
 }
 
+// shut has newcomers wait for MAIN, by what was true at a moment.
+func (g *gate) shut(at time.Duration) {
+	if g.open {
+		g.open = false
+		g.c.w.shuts(g, at)
+	}
+}
+
 // cut ends the relays.
 func (g *gate) cut() { g.main, g.open = nil, false }
 
-// lost is the end of a connection to MAIN, of which the controller is told.
-func (g *gate) lost() {
-	g.open = false
+// lost is the end of a connection to main, of which the controller is told.
+func (g *gate) lost(main *incarnation) {
 	g.c.decideSoon()
-	g.verify()
+	if g.main == main {
+		g.shut(g.c.s.now)
+		g.verify()
+	}
 }
 
 // verify asks the target who it is, now and again.
@@ -86,7 +98,7 @@ func (g *gate) ask(round int, since time.Duration) {
 		}
 		p, reach := g.c.w.dial(g.c.node, g.target.addr)
 		if reach != memgraph.Answered || p.exclusive {
-			g.open = false
+			g.shut(asked)
 			again(g.pause(since), since)
 			return
 		}
@@ -96,12 +108,14 @@ func (g *gate) ask(round int, since time.Duration) {
 			switch {
 			case round != g.rounds:
 			case g.c.s.now-asked > answerAge && !g.c.w.bug.trustingGateway:
-				g.open = false
+				g.shut(asked)
 				again(0, since)
 			case g.believe(role, same):
 				g.confirm(asked)
-				again(time.Second, g.c.s.now)
+				g.assure(round)
+				again(verifyEvery, g.c.s.now)
 			default:
+				g.shut(asked)
 				g.cut()
 				again(g.pause(since), since)
 			}
@@ -109,10 +123,11 @@ func (g *gate) ask(round int, since time.Duration) {
 	})
 }
 
-// doubt has main asked anew, which told a client that it is none.
-func (g *gate) doubt(main *incarnation) {
+// doubt has main asked anew, which told a client that it is none, who asked it at a
+// moment.
+func (g *gate) doubt(main *incarnation, at time.Duration) {
 	if g.main == main {
-		g.open = false
+		g.shut(at)
 		g.verify()
 	}
 }
@@ -153,7 +168,7 @@ func (g *gate) confirm(asked time.Duration) {
 }
 
 // passable tells whether clients may pass.
-func (g *gate) passable() bool { return g.open && !g.held }
+func (g *gate) passable() bool { return g.open && !g.held && !g.isolated() }
 
 // admitAll lets pass who waits, if that may be.
 func (g *gate) admitAll() {
@@ -182,8 +197,10 @@ func (g *gate) admit(limit time.Duration) *incarnation {
 			g.c.s.after(until-g.c.s.now, wake)
 		})
 	}
-	if !g.passable() || g.c.goesOn() != nil {
+	if g.c.goesOn() != nil || !g.passable() {
+		g.c.w.turnsAway(g)
 		return nil
 	}
+	g.c.w.letsThrough(g)
 	return g.main
 }

@@ -151,7 +151,7 @@ func (w *world) end(p *process) {
 	}
 	for _, c := range w.ctls {
 		if m := c.gate.main; m != nil && m.runID == p.runID && !w.net.cut(c.node, mgNode(p.index)) {
-			c.after(w.latency(), c.gate.lost)
+			c.after(w.latency(), func() { c.gate.lost(m) })
 		}
 	}
 }

@@ -24,9 +24,11 @@ type judge struct {
 	volumes    map[string]*volume
 	last       failover.Plan // the last decision
 	kinds      map[failover.Kind]int
-	forced     bool          // an operator has accepted the loss of what the next MAIN lacks
-	forcedTo   int64         // the last generation that came about so
-	forcedAt   time.Duration // when it was recorded
+	forced     bool                      // an operator has accepted the loss of what the next MAIN lacks
+	forcedTo   int64                     // the last generation that came about so
+	forcedAt   time.Duration             // when it was recorded
+	away       [contenders]time.Duration // since when each controller cannot reach the API server, 0 if it can
+	shown      [contenders]showing
 }
 
 func newJudge() judge {
@@ -45,6 +47,7 @@ func (w *world) convict(format string, args ...any) {
 // watchOver is called after every step: while the record calls the partner in
 // sync, that holds whatever was acknowledged.
 func (w *world) watchOver() {
+	w.watchMains()
 	t := &w.api.record
 	if !t.InSync || t.Phase != memgraph.Stable {
 		return
@@ -99,6 +102,9 @@ func (w *world) finished(t memgraph.Topology) {
 	if pending := w.api.record.Pending; pending.From.RunID == p.runID && p.roleChanged < w.judge.begun {
 		return // nobody was promoted: it was called off
 	}
+	if p.roleChanged < w.judge.begun {
+		w.convict("G1: %s is called MAIN for good, in the epoch that it had before", p)
+	}
 	if n := len(p.vol.log); n == 0 || p.vol.log[n-1].epoch != p.epoch {
 		w.convict("G1: %s is called MAIN for good, and would forget its epoch in a restart", p)
 	}
@@ -113,14 +119,6 @@ func (w *world) acts(c *contender, what string) {
 		if o != c && !o.dead && o.valid() == nil {
 			w.convict("G4: %s acts (%s) while %s leads", c.node, what, o.node)
 		}
-	}
-}
-
-// promotes judges a promotion that is being sent.
-func (w *world) promotes(addr string) {
-	t := w.api.record
-	if t.Generation > 0 && (t.Phase == memgraph.Stable || memgraph.Pod{IP: t.Main.IP}.Addr() != addr) {
-		w.convict("G4: %s is promoted, and the record says %s, MAIN %s", addr, t.Phase, t.Main.Pod)
 	}
 }
 

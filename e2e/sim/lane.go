@@ -11,10 +11,41 @@ import (
 // clusterKey is the only key of the urgent lane.
 const clusterKey = "cluster"
 
-// lane is a work queue with enough workers: a key is worked on by one of them at
-// a time, and once more if it was added meanwhile.
+// plenty is a worker for every key that there can be.
+const plenty = 1 << 10
+
+// workers take what is due, in the order in which it came to be that.
+type workers struct {
+	free int
+	due  []func()
+}
+
+func (w *workers) take(f func()) {
+	if w.free == 0 {
+		w.due = append(w.due, f)
+		return
+	}
+	w.free--
+	f()
+}
+
+// done is called by a worker who is free again.
+func (w *workers) done() {
+	if len(w.due) == 0 {
+		w.free++
+		return
+	}
+	f := w.due[0]
+	w.due = w.due[1:]
+	f()
+}
+
+// lane is a work queue: a key is worked on by one of its workers at a time, and
+// once more if it was added meanwhile.
 type lane struct {
 	c           *contender
+	promise     string // what it breaks where a key that is due waits
+	workers     *workers
 	first, last time.Duration // back-off
 	work        func(key string) error
 	keys        map[string]*key
@@ -23,12 +54,13 @@ type lane struct {
 
 type key struct {
 	queued, busy, again bool
+	since               time.Duration // when it was queued, or taken, by the actor's time
 	failures            int
 	due                 time.Duration // when it is to be added, 0 if it is not
 }
 
-func newLane(c *contender, first, last time.Duration, work func(string) error) *lane {
-	return &lane{c: c, first: first, last: last, work: work, keys: map[string]*key{}}
+func newLane(c *contender, promise string, w *workers, first, last time.Duration) *lane {
+	return &lane{c: c, promise: promise, workers: w, first: first, last: last, keys: map[string]*key{}}
 }
 
 func (l *lane) key(name string) *key {
@@ -49,8 +81,13 @@ func (l *lane) add(name string) {
 		k.again = true
 		return
 	}
-	k.queued = true
-	l.c.s.spawn(func() { l.process(name, k) })
+	k.queued, k.since = true, l.c.ran()
+	l.workers.take(func() {
+		l.c.s.spawn(func() {
+			l.process(name, k)
+			l.workers.done()
+		})
+	})
 }
 
 // addAfter adds a key later; of several such wishes the earliest counts.
@@ -73,8 +110,10 @@ func (l *lane) process(name string, k *key) {
 	if l.closed || l.c.goesOn() != nil {
 		return
 	}
-	k.busy = true
+	l.c.w.waited(l, name, k)
+	k.busy, k.since = true, l.c.ran()
 	err := l.work(name)
+	l.c.w.worked(l, k)
 	k.busy = false
 	l.settle(name, k, err)
 	if k.again {

@@ -48,8 +48,10 @@ func (n *network) change(a, b node, by int) {
 
 // latency of one message within a cluster.
 func (w *world) latency() time.Duration {
-	return w.between(100*time.Microsecond, 2*time.Millisecond)
+	return w.between(100*time.Microsecond, maxLatency)
 }
+
+const maxLatency = 2 * time.Millisecond
 
 // dial tells what a connection from a node to host:port comes to. A name leads
 // to the pod that has it now.

@@ -75,6 +75,7 @@ func (w *world) unfold() {
 func (w *world) runUntil(at time.Duration) {
 	for w.now < at && w.judge.violation == "" {
 		w.run(min(at, w.now+look))
+		w.lookAtLanes()
 	}
 }
 
@@ -86,6 +87,7 @@ func (w *world) await() error {
 			return err
 		}
 		w.run(w.now + look)
+		w.lookAtLanes()
 	}
 	return nil
 }

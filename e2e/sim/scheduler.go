@@ -23,6 +23,8 @@ type scheduler struct {
 	tasks int             // that have not ended
 	idle  []chan func()   // goroutines without a task
 	spare []chan struct{} // by which tasks are resumed
+	// errand is what the running task is about, if it said so.
+	errand any
 	// yielded gives the baton back to run.
 	yielded chan struct{}
 	// moved is called whenever something may have changed.
@@ -113,6 +115,7 @@ func (s *scheduler) spawn(f func()) {
 		last := len(s.idle) - 1
 		jobs := s.idle[last]
 		s.idle = s.idle[:last]
+		s.errand = nil
 		jobs <- f
 		<-s.yielded
 	})
@@ -150,12 +153,14 @@ func (s *scheduler) yield(plan func(resume func())) {
 	last := len(s.spare) - 1
 	resumed := s.spare[last]
 	s.spare = s.spare[:last]
+	errand := s.errand
 	plan(func() {
 		resumed <- struct{}{}
 		<-s.yielded
 	})
 	s.yielded <- struct{}{}
 	<-resumed
+	s.errand = errand
 	s.spare = append(s.spare, resumed)
 }
 

@@ -50,6 +50,7 @@ func (c *contender) answered(p *process, deadline time.Duration) error {
 
 // ask has f read from the instance at addr, once no statement keeps it waiting.
 func (c *contender) ask(addr string, deadline time.Duration, f func(*process)) error {
+	defer c.waits(addr)()
 	p, err := c.reached(addr, deadline, func(*process) {})
 	if err != nil {
 		return err
@@ -96,16 +97,18 @@ func (c *contender) send(addr string, deadline time.Duration, f func(*process) e
 }
 
 func (c *contender) promote(ctx context.Context, addr string, deadline time.Duration) error {
-	c.w.promotes(addr)
+	c.w.changesRole(c, addr, memgraph.RoleMain)
 	return c.setRole(ctx, addr, deadline, memgraph.RoleMain)
 }
 
 func (c *contender) demote(ctx context.Context, addr string, deadline time.Duration) error {
+	c.w.changesRole(c, addr, memgraph.RoleReplica)
 	return c.setRole(ctx, addr, deadline, memgraph.RoleReplica)
 }
 
 // setRole mirrors memgraph.Client's: it reads before and after.
 func (c *contender) setRole(ctx context.Context, addr string, deadline time.Duration, want memgraph.Role) error {
+	defer c.waits(addr)()
 	set := map[memgraph.Role]func(*process) error{memgraph.RoleMain: (*process).setMain, memgraph.RoleReplica: (*process).setReplica}[want]
 	is := func() (role memgraph.Role, err error) {
 		err = c.ask(addr, deadline, func(p *process) { role = p.vol.role })
@@ -128,6 +131,7 @@ func (c *contender) setRole(ctx context.Context, addr string, deadline time.Dura
 
 // register mirrors memgraph.Client's: the same registration counts as done.
 func (c *contender) register(ctx context.Context, main string, r memgraph.Registration, deadline time.Duration) error {
+	defer c.waits(main)()
 	return c.whileBusy(ctx, deadline, func() error {
 		err := c.send(main, deadline, func(p *process) error { return p.register(r) })
 		if !errors.Is(err, memgraph.ErrNameTaken) && !errors.Is(err, memgraph.ErrUnreachable) {
@@ -146,8 +150,7 @@ func (c *contender) register(ctx context.Context, main string, r memgraph.Regist
 	})
 }
 
-// whileBusy repeats f while the instance is busy, unless that is superseded. Of
-// ctx its deadline does not count, which is in real time.
+// whileBusy repeats f while the instance is busy, unless that is superseded.
 func (c *contender) whileBusy(ctx context.Context, deadline time.Duration, f func() error) error {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 40*time.Millisecond) {
 		if errors.Is(ctx.Err(), context.Canceled) {
@@ -164,33 +167,37 @@ func (c *contender) whileBusy(ctx context.Context, deadline time.Duration, f fun
 }
 
 // identify asks a pod who it is, and again if it refuses.
-func (c *contender) identify(p memgraph.Pod, limit time.Duration) error {
+func (c *contender) identify(ctx context.Context, p memgraph.Pod, limit time.Duration) error {
+	defer c.waits(p.Addr())()
 	asked := c.w.clock()
-	id, err := c.whoIs(p, limit)
+	id, err := c.whoIs(p, c.soon(ctx, limit))
 	if errors.Is(err, memgraph.ErrRefused) {
 		if err := c.sleep(10 * time.Millisecond); err != nil {
 			return err
 		}
 		asked = c.w.clock()
-		id, err = c.whoIs(p, limit)
+		id, err = c.whoIs(p, c.soon(ctx, limit))
 	}
-	if c.dead {
+	switch {
+	case c.dead:
 		return errDead
+	case c.s.now >= until(ctx):
+		return context.DeadlineExceeded
 	}
 	c.met(p.UID, asked, id, err)
 	return err
 }
 
-func (c *contender) whoIs(p memgraph.Pod, limit time.Duration) (id memgraph.Identity, err error) {
-	err = c.ask(p.Addr(), c.s.now+limit, func(p *process) { id = memgraph.Identity{Role: p.vol.role, RunID: p.runID} })
+func (c *contender) whoIs(p memgraph.Pod, deadline time.Duration) (id memgraph.Identity, err error) {
+	err = c.ask(p.Addr(), deadline, func(p *process) { id = memgraph.Identity{Role: p.vol.role, RunID: p.runID} })
 	return id, err
 }
 
 // inquire learns what else decisions need of an instance.
-func (c *contender) inquire(p memgraph.Pod) error {
+func (c *contender) inquire(ctx context.Context, p memgraph.Pod) error {
 	known := c.seen[p.UID]
 	if known.Role == memgraph.RoleMain {
-		if err := c.listReplicas(p); err != nil {
+		if err := c.listReplicas(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -199,7 +206,7 @@ func (c *contender) inquire(p memgraph.Pod) error {
 		return nil
 	}
 	var info memgraph.StorageInfo
-	err := c.ask(p.Addr(), c.s.now+askTimeout, func(p *process) {
+	err := c.ask(p.Addr(), c.soon(ctx, askTimeout), func(p *process) {
 		info = memgraph.StorageInfo{Vertices: int64(p.vol.data.count()), Database: p.vol.database}
 	})
 	if err == nil {
@@ -211,11 +218,11 @@ func (c *contender) inquire(p memgraph.Pod) error {
 }
 
 // listReplicas asks MAIN for its replicas.
-func (c *contender) listReplicas(main memgraph.Pod) error {
+func (c *contender) listReplicas(ctx context.Context, main memgraph.Pod) error {
 	asked, runID := c.w.clock(), c.seen[main.UID].RunID
 	var rows []memgraph.Replica
 	isMain := false
-	err := c.ask(main.Addr(), c.s.now+askTimeout, func(p *process) { rows, isMain = p.replicas(), p.is(memgraph.RoleMain) })
+	err := c.ask(main.Addr(), c.soon(ctx, askTimeout), func(p *process) { rows, isMain = p.replicas(), p.is(memgraph.RoleMain) })
 	if err != nil {
 		return unlessUnreachable(err)
 	}

@@ -30,16 +30,35 @@ type term struct {
 	urgent   *lane
 	routine  *lane
 	executor *reconcile.Executor
-	applying turn // of the executor, whose own queue would hold the baton
+	turn     mainTurn // the executor's
+	single   turn     // of a bug
 
 	generation context.Context // of the present one
 	supersede  context.CancelFunc
+}
+
+// lanes makes them, each with workers of its own.
+func (t *term) lanes() {
+	urgent, routine := &workers{free: controller.Defaults.UrgentWorkers}, &workers{free: plenty}
+	switch {
+	case t.c.w.bug.sharedWorkers:
+		routine.free = size
+		urgent = routine
+	case t.c.w.bug.oneRoutineWorker:
+		routine.free = 1
+	}
+	t.urgent = newLane(t.c, "G5", urgent, 5*time.Millisecond, 250*time.Millisecond)
+	t.routine = newLane(t.c, "G7", routine, 50*time.Millisecond, 30*time.Second)
+	t.urgent.work, t.routine.work = t.syncFailover, t.syncPod
 }
 
 // syncFailover mirrors controller's: load, examine, decide, act.
 func (t *term) syncFailover(string) error {
 	received := t.c.w.clock()
 	record, err := t.c.load()
+	if t.c.w.bug.offline && errors.Is(err, errNoAPI) {
+		record, err = t.c.record, nil
+	}
 	if err != nil {
 		return err
 	}
@@ -61,9 +80,10 @@ func (t *term) syncFailover(string) error {
 	}
 	if plan.ChangesMain() || plan.Protect != nil {
 		t.supersede()
+		t.turn.wake()
 	}
 	report, err := failover.Execute(t.ctx, plan, failover.Effects{
-		Store: effects{t}, Roles: roles{effects{t}}, Registrar: effects{t}, Gateways: effects{t}, Sleep: effects{t}.pause, Leader: t.c.node.String(),
+		Store: effects{t}, Roles: roles{effects{t}}, Registrar: effects{t}, Gateways: effects{t}, Sleep: effects{t}.pause, Timeout: t.c.limited, Leader: t.c.node.String(),
 	})
 	t.c.w.tracef("%s executed %s: missed %v, err %v", t.c.node, plan.Kind, report.Missed, err)
 	if t.generation.Err() != nil {
@@ -107,7 +127,7 @@ func (t *term) examine(record memgraph.Topology) {
 		}
 		r := &result{s: t.c.s}
 		asked = append(asked, r)
-		t.c.s.spawn(func() { r.set(t.c.identify(*p, controller.Defaults.ProbeTimeout)) })
+		t.c.s.spawn(func() { r.set(t.c.identify(t.ctx, *p, controller.Defaults.ProbeTimeout)) })
 	}
 	for _, r := range asked {
 		r.within(t.c.s.now + time.Hour)
@@ -123,14 +143,18 @@ func (t *term) syncPod(name string) error {
 	if !ok {
 		return nil
 	}
-	generation := t.generation
-	observed := t.observe(pod)
+	p := t.pass(pod)
+	defer t.c.w.passed(t.c, name, p)
+	ctx, cancel := t.c.limited(t.generation, reconcile.PodTimeout)
+	defer cancel()
+	observed := t.observe(ctx, pod)
 	if err := t.c.goesOn(); err != nil {
 		return err
 	}
 	record := t.c.record
+	p.main = memgraph.Pod{IP: record.Main.IP}.Addr()
 	s := t.c.snapshot(record)
-	if plan := t.decideQuietly(s); !plan.Idle() {
+	if plan := t.decideQuietly(s); !plan.Idle() && t.urgent.key(clusterKey).failures == 0 {
 		t.urgent.add(clusterKey)
 	}
 	if t.c.w.bug.wanted != nil {
@@ -143,7 +167,7 @@ func (t *term) syncPod(name string) error {
 	if pod.UID == record.Main.UID {
 		t.spread(steps)
 	}
-	if err := errors.Join(observed, t.carryOut(generation, stepsOn(pod, record, steps))); err != nil {
+	if err := errors.Join(observed, t.carryOut(ctx, stepsOn(pod, record, steps))); err != nil {
 		return err
 	}
 	again := controller.Defaults.ObserveInterval
@@ -170,17 +194,19 @@ func (t *term) spread(steps []reconcile.Step) {
 }
 
 // carryOut makes steps, and asks MAIN what came of them.
-func (t *term) carryOut(generation context.Context, steps []reconcile.Step) error {
+func (t *term) carryOut(ctx context.Context, steps []reconcile.Step) error {
 	if len(steps) == 0 {
 		return nil
 	}
-	t.applying.take(t.c.s)
+	if t.c.w.bug.oneExecutor {
+		t.single.take(t.c.s)
+		defer t.single.give()
+	}
 	var results []reconcile.Result
 	for _, chain := range chains(steps) {
-		results = append(results, t.executor.Execute(generation, chain)...)
+		results = append(results, t.executor.Execute(ctx, chain)...)
 	}
-	t.applying.give()
-	errs := []error{t.c.goesOn(), t.c.listReplicas(steps[0].Main)}
+	errs := []error{t.c.goesOn(), t.c.listReplicas(ctx, steps[0].Main)}
 	t.routine.add(steps[0].Main.Name)
 	for _, r := range results {
 		t.c.w.tracef("%s %s: %v", t.c.node, r.Step, r.Err)
@@ -191,8 +217,9 @@ func (t *term) carryOut(generation context.Context, steps []reconcile.Step) erro
 	return errors.Join(errs...)
 }
 
-// chains splits steps so that each part concerns one pod or one registration:
-// the executor would make several at the same time, and the baton is one.
+// chains splits the steps under one key so that each part concerns one pod or one
+// registration: the executor would make several at the same time, and the baton is one.
+// Those of different keys it makes at the same time.
 func chains(steps []reconcile.Step) [][]reconcile.Step {
 	var out [][]reconcile.Step
 	for i, s := range steps {
@@ -205,15 +232,15 @@ func chains(steps []reconcile.Step) [][]reconcile.Step {
 }
 
 // observe learns all of a pod's instance, unless that is known to be vain.
-func (t *term) observe(pod memgraph.Pod) error {
+func (t *term) observe(ctx context.Context, pod memgraph.Pod) error {
 	if !pod.Fit() {
 		return nil
 	}
-	unmet := t.c.breakers.Do(reconcile.BreakerKey(pod), func() error { return t.c.identify(pod, askTimeout) })
+	unmet := t.c.breakers.Do(reconcile.BreakerKey(pod), func() error { return t.c.identify(ctx, pod, askTimeout) })
 	if unmet != nil {
 		return nil
 	}
-	return t.c.inquire(pod)
+	return t.c.inquire(ctx, pod)
 }
 
 func (t *term) pod(name string) (memgraph.Pod, bool) {
