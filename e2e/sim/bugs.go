@@ -34,6 +34,7 @@ type Bug struct {
 	boundlessGateway bool // that it does not show it is no matter
 
 	sharedWorkers    bool // between both lanes, one for each pod
+	patient          bool // the urgent lane has no deadline
 	oneRoutineWorker bool // for all pods
 	oneExecutor      bool // for all pods, one after the other
 	asksInTurn       bool // a pod is asked while others wait for MAIN
@@ -60,6 +61,7 @@ var bugs = []Bug{
 	{Name: "the gateway takes back a MAIN that was a replica", forgivingGateway: true},
 	{Name: "a MAIN by force keeps the epoch that it had", Breaks: "G1", planned: keepEpoch},
 	{Name: "both lanes share the workers, one for each pod", Breaks: "G5", sharedWorkers: true},
+	{Name: "a decision waits for whoever it asks", Breaks: "G5", patient: true},
 	{Name: "the routine lane has one worker", Breaks: "G7", oneRoutineWorker: true},
 	{Name: "the pods have one executor, which takes one after the other", Breaks: "G7", oneExecutor: true},
 	{Name: "a pod is asked while others wait for MAIN", Breaks: "G7", asksInTurn: true},

@@ -18,11 +18,10 @@ func (w *world) waited(l *lane, name string, k *key) {
 	}
 }
 
-// worked judges the work on a key: that of the urgent lane, which an event may have to
-// wait for, is bounded.
+// worked judges the work on a key: where an event may have to wait for it, it is bounded.
 func (w *world) worked(l *lane, k *key) {
-	if d := l.c.ran() - k.since; d > urgentRound && l.c.term != nil && l == l.c.term.urgent {
-		w.convict("G5: a round of the urgent lane took %v", d)
+	if d := l.c.ran() - k.since; l.limit > 0 && d > l.limit {
+		w.convict("%s: work on a key took %v", l.promise, d)
 	}
 }
 

@@ -46,6 +46,7 @@ type lane struct {
 	c           *contender
 	promise     string // what it breaks where a key that is due waits
 	workers     *workers
+	limit       time.Duration // of the work on a key, 0 if there is none
 	first, last time.Duration // back-off
 	work        func(key string) error
 	keys        map[string]*key

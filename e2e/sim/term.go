@@ -50,6 +50,7 @@ func (t *term) lanes() {
 	t.urgent = newLane(t.c, "G5", urgent, 5*time.Millisecond, 250*time.Millisecond)
 	t.routine = newLane(t.c, "G7", routine, 50*time.Millisecond, 30*time.Second)
 	t.urgent.work, t.routine.work = t.syncFailover, t.syncPod
+	t.urgent.limit = urgentRound
 }
 
 // syncFailover mirrors controller's: load, examine, decide, act.
@@ -120,6 +121,10 @@ func (t *term) examine(record memgraph.Topology) {
 	if record.Generation == 0 {
 		return
 	}
+	limit := controller.Defaults.ProbeTimeout
+	if t.c.w.bug.patient {
+		limit = time.Minute
+	}
 	var asked []*result
 	for _, p := range t.c.pods {
 		if p == nil || p.IP == "" || !concerns(record, *p) {
@@ -127,7 +132,7 @@ func (t *term) examine(record memgraph.Topology) {
 		}
 		r := &result{s: t.c.s}
 		asked = append(asked, r)
-		t.c.s.spawn(func() { r.set(t.c.identify(t.ctx, *p, controller.Defaults.ProbeTimeout)) })
+		t.c.s.spawn(func() { r.set(t.c.identify(t.ctx, *p, limit)) })
 	}
 	for _, r := range asked {
 		r.within(t.c.s.now + time.Hour)
