@@ -33,6 +33,7 @@ type contender struct {
 
 	lease    leaseView
 	term     *term // nil while another leads
+	working  int   // keys being worked on, of this term or the one before
 	breakers *reconcile.Breakers
 }
 
@@ -247,11 +248,14 @@ func (c *contender) valid() error {
 	return nil
 }
 
-// campaign competes for the lease, or renews it, now and for ever.
+// campaign competes for the lease, or renews it, now and for ever. What is left of a
+// term ends before the next can begin.
 func (c *contender) campaign() {
 	c.s.spawn(func() {
 		for c.goesOn() == nil {
-			_ = c.compete() // it is tried again
+			if c.term != nil || c.working == 0 {
+				_ = c.compete() // it is tried again
+			}
 			if c.sleep(c.w.between(900*time.Millisecond, 1100*time.Millisecond)) != nil {
 				return
 			}

@@ -112,6 +112,8 @@ func (l *lane) process(name string, k *key) {
 		return
 	}
 	l.c.w.waited(l, name, k)
+	l.c.working++
+	defer func() { l.c.working-- }()
 	k.busy, k.since = true, l.c.ran()
 	err := l.work(name)
 	l.c.w.worked(l, k)

@@ -47,7 +47,7 @@ func (w *world) changesRole(c *contender, addr string, to memgraph.Role) {
 // had it been asked all the time.
 type showing struct {
 	last time.Duration // when it last would have shown that it was not replaced
-	not  time.Duration // when it last would not have, or nobody was there to ask
+	not  time.Duration // when it last would not have, or nobody was there to ask, by the gateway's time
 }
 
 // watchMains keeps that.
@@ -55,11 +55,11 @@ func (w *world) watchMains() {
 	for i, c := range w.ctls {
 		switch s := &w.judge.shown[i]; {
 		case c.dead || !c.stale():
-			*s = showing{not: w.now}
+			*s = showing{not: c.ran()}
 		case !c.stopped && c.gate.shows():
 			s.last = w.now
 		default:
-			s.not = w.now
+			s.not = c.ran()
 		}
 	}
 }
@@ -77,7 +77,7 @@ func (w *world) shuts(g *gate, since time.Duration) {
 // turnsAway judges a client that was not let through: a gateway is isolated only while
 // its MAIN, asked as often as it is, does not show that it was not replaced.
 func (w *world) turnsAway(g *gate) {
-	shown := w.now - w.judge.shown[g.c.node].not
+	shown := g.c.ran() - w.judge.shown[g.c.node].not
 	if g.open && !g.held && !g.c.dead && shown > verifyEvery+4*maxLatency {
 		w.convict("G8: the gateway of %s holds clients though MAIN has shown for %v that it was not replaced", g.c.node, shown)
 	}
