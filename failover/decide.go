@@ -274,8 +274,8 @@ func resume(s memgraph.Snapshot) Plan {
 	return plan
 }
 
-// renewed is plan, which promotes p, with an epoch to come of it also where p is MAIN
-// already. It may have lost the epoch in which it became that: to seal the one before
+// renewed is plan, which promotes p, such that p gets an epoch of its own also where it
+// is MAIN already. It may have lost the one that came with that: to seal the old one
 // would hide that another has diverged in it.
 func renewed(plan Plan, p memgraph.Pod) Plan {
 	if p.Instance.Role == memgraph.RoleMain {
