@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	appslisters "k8s.io/client-go/listers/apps/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -134,7 +136,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	if c.selector, err = c.awaitSelector(watch); err != nil {
 		return unlessAsked(ctx, err)
 	}
-	factories, err := c.informers()
+	informers, err := c.informers()
 	if err != nil {
 		return err
 	}
@@ -144,15 +146,12 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(c.collectGarbage)
 	wg.Go(func() { c.news.run(watch) })
 	wg.Go(func() { c.gateways.run(watch) })
-	for _, f := range factories {
-		f.Start(watch.Done())
-		defer f.Shutdown()
+	for _, i := range informers {
+		wg.Go(func() { i.RunWithContext(watch) })
 	}
-	for _, f := range factories {
-		for kind, ok := range f.WaitForCacheSync(watch.Done()) {
-			if !ok {
-				return unlessAsked(ctx, fmt.Errorf("sync cache of %s: %w", kind, context.Cause(watch)))
-			}
+	for _, i := range informers {
+		if !cache.WaitFor(watch, "", i.HasSyncedChecker()) {
+			return unlessAsked(ctx, fmt.Errorf("sync cache of %s: %w", i.kind, context.Cause(watch)))
 		}
 	}
 	close(c.synced)
@@ -191,40 +190,35 @@ func (c *Controller) awaitSelector(ctx context.Context) (selector string, err er
 }
 
 // informers watch the pods by label, and record and StatefulSet by name.
-func (c *Controller) informers() ([]informers.SharedInformerFactory, error) {
-	restricted := func(tweak func(*metav1.ListOptions)) informers.SharedInformerFactory {
-		return informers.NewSharedInformerFactoryWithOptions(c.deps.Routine, 0,
-			informers.WithNamespace(c.cfg.Namespace), informers.WithTweakListOptions(tweak))
+func (c *Controller) informers() ([]informer, error) {
+	kube, ns := c.deps.Routine, c.cfg.Namespace
+	labelled := func(selector string) metav1.ListOptions { return metav1.ListOptions{LabelSelector: selector} }
+	named := func(name string) metav1.ListOptions {
+		return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()}
 	}
-	named := func(name string) func(*metav1.ListOptions) {
-		return func(o *metav1.ListOptions) {
-			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
-		}
-	}
-	records := restricted(named(RecordName(c.cfg.StatefulSet)))
-	sets := restricted(named(c.cfg.StatefulSet))
-	leadership := restricted(named(LeaseName(c.cfg.StatefulSet)))
-	pods := restricted(func(o *metav1.ListOptions) { o.LabelSelector = c.selector })
+	records := watching(watchedRecord, kube.CoreV1().ConfigMaps(ns), named(RecordName(c.cfg.StatefulSet)), &corev1.ConfigMap{}, c)
+	sets := watching(watchedStatefulSet, kube.AppsV1().StatefulSets(ns), named(c.cfg.StatefulSet), &appsv1.StatefulSet{}, c)
+	pods := watching(watchedPods, kube.CoreV1().Pods(ns), labelled(c.selector), &corev1.Pod{}, c)
+	leases := watching(watchedGateways, kube.CoordinationV1().Leases(ns), labelled(gatewayOf+"="+c.cfg.StatefulSet), &coordinationv1.Lease{}, c)
+	leadership := watching(watchedLeadership, kube.CoordinationV1().Leases(ns), named(LeaseName(c.cfg.StatefulSet)), &coordinationv1.Lease{}, c)
 
-	leases := restricted(func(o *metav1.ListOptions) { o.LabelSelector = gatewayOf + "=" + c.cfg.StatefulSet })
-
-	c.cached.sets = sets.Apps().V1().StatefulSets().Lister().StatefulSets(c.cfg.Namespace)
-	c.cached.pods = pods.Core().V1().Pods().Lister().Pods(c.cfg.Namespace)
-	for _, w := range []struct {
-		informer cache.SharedIndexInformer
-		handler  cache.ResourceEventHandler
+	c.cached.sets = appslisters.NewStatefulSetLister(sets.GetIndexer()).StatefulSets(ns)
+	c.cached.pods = corelisters.NewPodLister(pods.GetIndexer()).Pods(ns)
+	for _, handle := range []struct {
+		by informer
+		cache.ResourceEventHandler
 	}{
-		{records.Core().V1().ConfigMaps().Informer(), c.recordHandler()},
-		{sets.Apps().V1().StatefulSets().Informer(), cache.ResourceEventHandlerFuncs{AddFunc: c.onSet, UpdateFunc: func(_, obj any) { c.onSet(obj) }}},
-		{pods.Core().V1().Pods().Informer(), c.podHandler()},
-		{leases.Coordination().V1().Leases().Informer(), c.gateways.handler()},
-		{leadership.Coordination().V1().Leases().Informer(), cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, obj any) { c.onLeadership(obj) }}},
+		{records, c.recordHandler()},
+		{sets, cache.ResourceEventHandlerFuncs{AddFunc: c.onSet, UpdateFunc: func(_, obj any) { c.onSet(obj) }}},
+		{pods, c.podHandler()},
+		{leases, c.gateways.handler()},
+		{leadership, cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, obj any) { c.onLeadership(obj) }}},
 	} {
-		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
-			return nil, fmt.Errorf("watch: %w", err)
+		if _, err := handle.by.AddEventHandler(handle); err != nil {
+			return nil, fmt.Errorf("watch %s: %w", handle.by.kind, err)
 		}
 	}
-	return []informers.SharedInformerFactory{records, sets, pods, leases, leadership}, nil
+	return []informer{records, sets, pods, leases, leadership}, nil
 }
 
 // learn takes a record that the watch or our own write told of, and tells the

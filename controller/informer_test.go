@@ -135,8 +135,7 @@ func FuzzRumours(f *testing.F) {
 	})
 }
 
-// A watch that has gone silent is not noticed by client-go for a while, and begun
-// anew after a pause that grows to a minute.
+// A watch that has gone silent is not noticed for a while.
 func TestARecordWhoseWatchIsSilentIsReadAllTheSame(t *testing.T) {
 	inLab(t, func(l *lab) {
 		l.cs.PrependWatchReactor("configmaps", func(clienttesting.Action) (bool, watch.Interface, error) {

@@ -18,11 +18,12 @@ const metricsPrefix = "memgraph_controller_"
 var fast = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
 // metrics of one controller. Labels: lane is urgent or routine, kind is a
-// failover.Kind, target main or partner, stage one of
+// failover.Kind, target main or partner, watch a watched, stage one of
 // failover's stages, verb a reconcile.Verb, state a reconcile.State, result ok or error.
 type metrics struct {
 	// breakers count the pods by the state of their circuit breaker.
 	breakers    map[reconcile.State]prometheus.GaugeFunc
+	watches     map[watched]*freshness
 	unprotected stopwatch
 
 	leading    prometheus.Gauge
@@ -62,6 +63,7 @@ func newMetrics(r prometheus.Registerer, breakers *reconcile.Breakers) *metrics 
 	}
 	m := &metrics{
 		breakers: map[reconcile.State]prometheus.GaugeFunc{},
+		watches:  newFreshness(f),
 
 		leading:    gauge("leading", "1 while this replica holds the lease and works."),
 		generation: gauge("generation", "Generation of the newest record that was seen."),

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -23,6 +24,7 @@ func (l *lab) returnDiverged() {
 		i.unlist("mg_2")
 		i.register = refuse(memgraph.ErrDiverged)
 	})
+	synctest.Wait() // it is seen to be gone
 	l.comeBack(2)
 }
 

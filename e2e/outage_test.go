@@ -26,6 +26,9 @@ var outage = flag.Duration("outage", 6*time.Second, "how long the API server is 
 const returnGap = 2 * time.Second
 
 const (
+	// noticedIn is for a change of a pod, from when the API server is back: each replica
+	// tries once a second, on a busy machine.
+	noticedIn = 2 * time.Second
 	// heldFor is for how long a gateway parks a client, by default, before it refuses it.
 	heldFor = 10 * time.Second
 	// staleAfter is without what word of the API server a gateway calls itself stale.
@@ -57,12 +60,34 @@ func (s *scenario) away(ctx context.Context, meanwhile func() error) time.Time {
 
 func TestTheAPIServerIsAway(t *testing.T) {
 	ctx, s := newScenario(t)
-	s.away(ctx, func() error { return nil })
+	back := s.away(ctx, func() error { return nil })
 	s.assertSpared()
+	s.replaceUnseen(ctx, back)
 	s.recover(ctx)
 	s.awaitSight(ctx)
 	s.assertSteady()
 	s.judgeWrites(ctx)
+}
+
+// replaceUnseen has an async replica deleted as soon as the API server is back, and
+// asserts that every controller notices.
+func (s *scenario) replaceUnseen(ctx context.Context, back time.Time) {
+	s.t.Helper()
+	pod := s.async()
+	was := s.before.pod(pod).IP
+	require.NoError(s.t, lab.Delete(ctx, pod, new(int64(0))))
+	for _, w := range s.writers {
+		host, _, err := net.SplitHostPort(w.addr)
+		require.NoError(s.t, err)
+		for knows := was; knows == was; {
+			status, err := lab.status(ctx, w.name, host)
+			require.NoError(s.t, err)
+			knows = status.pod(pod).IP
+			require.NoError(s.t, Pause(ctx, statusPoll))
+		}
+		s.t.Logf("%s knows that %s was deleted %s after the API server was back", w.name, pod, time.Since(back))
+		assert.Less(s.t, time.Since(back), noticedIn, w.name)
+	}
 }
 
 // Nobody can write down who is MAIN next: clients wait, are refused, and are served
