@@ -39,16 +39,16 @@ type Client struct {
 	auth  bolt.Auth
 	rules *tls.Config
 
-	mu      sync.Mutex
-	drivers map[string]neo4j.DriverWithContext // by address
-	closed  bool
+	mu     sync.Mutex
+	lines  map[string]*line // by address
+	closed bool
 }
 
 // NewClient logs in with auth everywhere; without a user it sends none. Its
 // connections are secured by rules (see TLS), and plain if that is nil. Close it
 // to end them.
 func NewClient(auth bolt.Auth, rules *tls.Config) *Client {
-	return &Client{auth: auth, rules: rules, drivers: map[string]neo4j.DriverWithContext{}}
+	return &Client{auth: auth, rules: rules, lines: map[string]*line{}}
 }
 
 // Role is the instance's present role. It answers while commits are blocked.
@@ -165,7 +165,7 @@ func (c *Client) SealEpoch(ctx context.Context, main string) error {
 // StorageInfo tells how much data the instance holds, and whose it is.
 func (c *Client) StorageInfo(ctx context.Context, addr string) (StorageInfo, error) {
 	for _, statement := range []string{showStorage, showDatabase} {
-		rows, err := c.run(ctx, addr, statement)
+		rows, err := c.question(ctx, addr, statement)
 		if err != nil {
 			return StorageInfo{}, wrap("ask "+statement+" of", addr, err)
 		}
@@ -185,88 +185,69 @@ func (c *Client) Version(ctx context.Context, addr string) (Version, error) {
 // Forget ends the connections to addr: what listened there is gone.
 func (c *Client) Forget(ctx context.Context, addr string) error {
 	c.mu.Lock()
-	driver := c.drivers[addr]
-	delete(c.drivers, addr)
+	l := c.lines[addr]
+	delete(c.lines, addr)
 	c.mu.Unlock()
-	if driver == nil {
+	if l == nil {
 		return nil
 	}
-	return driver.Close(ctx)
+	return l.close(ctx)
 }
 
 // Close ends all connections, and the client.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
-	drivers := slices.Collect(maps.Values(c.drivers))
-	c.drivers = nil
+	lines := slices.Collect(maps.Values(c.lines))
+	c.lines = nil
 	c.mu.Unlock()
 	var errs []error
-	for _, d := range drivers {
-		errs = append(errs, d.Close(ctx))
+	for _, l := range lines {
+		errs = append(errs, l.close(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// ask runs a statement and reads its answer.
-func ask[T any](ctx context.Context, c *Client, addr, statement string, parse func([]row) (T, error)) (T, error) {
+// ask puts a question and reads its answer. A question changes nothing: one that is not
+// answered in time may still be.
+func ask[T any](ctx context.Context, c *Client, addr, question string, parse func([]row) (T, error)) (T, error) {
 	var none T
-	rows, err := c.run(ctx, addr, statement)
+	rows, err := c.question(ctx, addr, question)
 	if err != nil {
-		return none, wrap("ask "+statement+" of", addr, err)
+		return none, wrap("ask "+question+" of", addr, err)
 	}
 	v, err := parse(rows)
-	return v, wrap("read "+statement+" of", addr, err)
+	return v, wrap("read "+question+" of", addr, err)
 }
 
+func (c *Client) question(ctx context.Context, addr, question string) ([]row, error) {
+	l, err := c.line(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := l.question(ctx, question)
+	return rows, classify(ctx, err)
+}
+
+// exec sends a statement in auto-commit and takes its whole answer (invariant 1). Who
+// may have lost the right to send it meanwhile must not: it is sent before ctx ends, or
+// not at all.
 func (c *Client) exec(ctx context.Context, addr, statement string) error {
-	_, err := c.run(ctx, addr, statement)
-	return err
+	l, err := c.line(ctx, addr)
+	if err != nil {
+		return err
+	}
+	return classify(ctx, l.exec(ctx, statement))
 }
 
-// run sends a statement in auto-commit and takes its whole answer (invariant 1). It
-// reads the clock, and so knows of a pause of this process before any timer does: who
-// may have lost the right to send it meanwhile must not.
-func (c *Client) run(ctx context.Context, addr, statement string) ([]row, error) {
-	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, context.DeadlineExceeded)
-	}
-	driver, err := c.driver(addr)
-	if err != nil {
-		return nil, err
-	}
-	session := driver.NewSession(ctx, neo4j.SessionConfig{AccessMode: neo4j.AccessModeWrite})
-	records, err := collect(ctx, session, statement)
-	if closed := session.Close(ctx); err == nil {
-		err = closed
-	}
-	return records, classify(ctx, err)
-}
-
-func collect(ctx context.Context, session neo4j.SessionWithContext, statement string) ([]row, error) {
-	result, err := session.Run(ctx, statement, nil)
-	if err != nil {
-		return nil, err
-	}
-	records, err := result.Collect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]row, 0, len(records))
-	for _, r := range records {
-		rows = append(rows, r.AsMap())
-	}
-	return rows, nil
-}
-
-func (c *Client) driver(addr string) (neo4j.DriverWithContext, error) {
+func (c *Client) line(ctx context.Context, addr string) (*line, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, fmt.Errorf("client of %s: closed", addr)
 	}
-	if d, ok := c.drivers[addr]; ok {
-		return d, nil
+	if l, ok := c.lines[addr]; ok {
+		return l, nil
 	}
 	token := neo4j.NoAuth()
 	if c.auth.User != "" {
@@ -280,15 +261,16 @@ func (c *Client) driver(addr string) (neo4j.DriverWithContext, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of %s: %w", addr, err)
 	}
-	c.drivers[addr] = d
-	return d, nil
+	l := newLine(ctx, d)
+	c.lines[addr] = l
+	return l, nil
 }
 
 func (c *Client) configure(cfg *config.Config) {
 	cfg.TlsConfig = c.rules
 	cfg.UserAgent = UserAgent
 	cfg.SocketConnectTimeout = dialTimeout
-	cfg.ConnectionAcquisitionTimeout = dialTimeout
+	cfg.ConnectionAcquisitionTimeout = loginTimeout
 	cfg.MaxConnectionPoolSize = maxSessions
 	// A pod that restarted left broken connections in the pool: test each one
 	// before use, or the first statement after a restart is lost.

@@ -9,8 +9,9 @@
 //     executes at PULL, and refuses replication statements in transactions.
 //  2. A role is read before it is changed and again after a change that failed,
 //     since a failed statement may have taken effect.
-//  3. Nothing outlives the caller's context: every dial, exchange and wait ends
-//     with it, and a connection that missed a deadline is never used again.
+//  3. No caller waits past its context, and no statement is sent after it. What goes on
+//     is bounded and of use to the next caller: a login, and the wait for the answer to
+//     a question. A connection that a change missed its deadline on is not used again.
 //
 // Texts of the server are matched in errors.go and nowhere else.
 //

@@ -134,7 +134,7 @@ func classify(ctx context.Context, err error) error {
 	var db *neo4j.Neo4jError
 	var failure bolt.Failure
 	switch {
-	case errors.As(err, &ours):
+	case errors.As(err, &ours), errors.Is(err, ErrUnreachable):
 		return err
 	case errors.As(err, &db):
 		return &ServerError{Code: db.Code, Text: db.Msg, kind: kindOf(db.Code, db.Msg)}

@@ -27,13 +27,21 @@ type Prober struct {
 	rules  *tls.Config
 	dialer net.Dialer
 
+	asking sync.WaitGroup
+
 	mu    sync.Mutex
 	links map[string]*link // by address
 }
 
-// link is a connection that is used by one caller at a time: whoever holds the
+// lateAnswer is when an answer that nobody waits for any more is given up, and its
+// connection with it: in a storm of logins one takes a second (observed on 3.12.0).
+const lateAnswer = 2 * time.Second
+
+// link is a connection on which one question is put at a time: by whoever holds the
 // token in turn. It is replaced when it breaks.
 type link struct {
+	life   context.Context // ends when it is forgotten
+	end    context.CancelFunc
 	turn   chan struct{}
 	conn   net.Conn
 	client *bolt.Client
@@ -48,20 +56,41 @@ func NewProber(auth bolt.Auth, rules *tls.Config) *Prober {
 // Identify asks the instance at addr for its role and run_id. A connection that
 // was warm and turns out broken is replaced once, so that ErrRefused stands for
 // a fresh dial. It returns ErrRefused, ErrUnreachable or ErrUnauthenticated.
+//
+// A login that ctx is too short for goes on, and is of use to the next.
 func (p *Prober) Identify(ctx context.Context, addr string) (Identity, error) {
-	l := p.link(addr)
+	l := p.link(ctx, addr)
 	select {
 	case l.turn <- struct{}{}:
-		defer p.done(l, addr)
 	case <-ctx.Done():
 		return Identity{}, wrap("identify", addr, classify(ctx, ctx.Err()))
 	}
-	warm := l.client != nil
-	id, err := p.exchange(ctx, l, addr)
-	if warm && errors.Is(err, ErrUnreachable) && ctx.Err() == nil {
-		id, err = p.exchange(ctx, l, addr)
+	type answer struct {
+		id  Identity
+		err error
 	}
-	return id, wrap("identify", addr, err)
+	answers := make(chan answer, 1)
+	p.asking.Go(func() {
+		defer p.done(l, addr)
+		id, err := p.ask(l, addr)
+		answers <- answer{id, err}
+	})
+	select {
+	case a := <-answers:
+		return a.id, wrap("identify", addr, a.err)
+	case <-ctx.Done():
+		return Identity{}, wrap("identify", addr, classify(ctx, ctx.Err()))
+	}
+}
+
+// ask puts the question, on a new connection if the old one broke.
+func (p *Prober) ask(l *link, addr string) (Identity, error) {
+	warm := l.client != nil
+	id, err := p.exchange(l, addr)
+	if warm && errors.Is(err, ErrUnreachable) && !errors.Is(err, context.DeadlineExceeded) && l.life.Err() == nil {
+		return p.exchange(l, addr)
+	}
+	return id, err
 }
 
 // Listens returns nil if somebody accepts connections on addr, and ErrRefused or
@@ -74,14 +103,16 @@ func (p *Prober) Listens(ctx context.Context, addr string) error {
 	return conn.Close()
 }
 
-// Forget ends the connection to addr: what listened there is gone. One that is
-// in use ends with its turn.
+// Forget ends the connection to addr: what listened there is gone.
 func (p *Prober) Forget(addr string) {
 	p.mu.Lock()
 	l := p.links[addr]
 	delete(p.links, addr)
 	idle := l != nil && l.begin()
 	p.mu.Unlock()
+	if l != nil {
+		l.end()
+	}
 	if idle {
 		l.drop()
 		<-l.turn
@@ -115,40 +146,37 @@ func (p *Prober) Close() {
 	for _, addr := range addrs {
 		p.Forget(addr)
 	}
+	p.asking.Wait()
 }
 
-func (p *Prober) link(addr string) *link {
+func (p *Prober) link(ctx context.Context, addr string) *link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.links[addr]
 	if l == nil {
 		l = &link{turn: make(chan struct{}, 1)}
+		l.life, l.end = context.WithCancel(context.WithoutCancel(ctx))
 		p.links[addr] = l
 	}
 	return l
 }
 
 // exchange asks once; on any failure but the server's own the link is dropped.
-func (p *Prober) exchange(ctx context.Context, l *link, addr string) (id Identity, err error) {
+func (p *Prober) exchange(l *link, addr string) (id Identity, err error) {
 	defer func() {
 		var answered *ServerError
 		if err != nil && !(errors.As(err, &answered) && l.client != nil) {
 			l.drop()
 		}
 	}()
-	if l.conn == nil {
-		if l.conn, err = p.dial(ctx, addr); err != nil {
-			return Identity{}, classify(ctx, err)
-		}
-	}
-	defer bound(ctx, l.conn)()
 	if l.client == nil {
-		client, err := bolt.Open(l.conn, p.auth, UserAgent)
-		if err != nil {
-			return Identity{}, classify(ctx, err)
+		if err := p.open(l, addr); err != nil {
+			return Identity{}, err
 		}
-		l.client = client
 	}
+	ctx, cancel := context.WithTimeout(l.life, lateAnswer)
+	defer cancel()
+	defer bound(ctx, l.conn)()
 	res, err := l.client.Run(showRole)
 	if err != nil {
 		return Identity{}, classify(ctx, err)
@@ -156,7 +184,25 @@ func (p *Prober) exchange(ctx context.Context, l *link, addr string) (id Identit
 	return parseIdentity(res)
 }
 
+// open dials and logs in.
+func (p *Prober) open(l *link, addr string) (err error) {
+	ctx, cancel := context.WithTimeout(l.life, loginTimeout)
+	defer cancel()
+	if l.conn, err = p.dial(ctx, addr); err != nil {
+		return classify(ctx, err)
+	}
+	defer bound(ctx, l.conn)()
+	client, err := bolt.Open(l.conn, p.auth, UserAgent)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	l.client = client
+	return nil
+}
+
 func (p *Prober) dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
 	conn, err := p.dialer.DialContext(ctx, "tcp", addr)
 	if err != nil || p.rules == nil {
 		return conn, err
