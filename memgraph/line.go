@@ -16,10 +16,21 @@ const (
 	// 0.2 s each, and does so for who has left too: whoever gives up and comes again
 	// only makes the queue longer, and is at its end (observed on 3.7.2 and 3.12.0).
 	loginTimeout = 30 * time.Second
-	// answerTimeout is when an answer is given up that nobody waits for any more, and its
-	// session with it: another one would cost a login.
-	answerTimeout = 10 * time.Second
+	// lateAnswer is when an answer is given up that nobody waits for any more, and its
+	// session with it: in a storm of logins one takes a second (observed on 3.12.0), and
+	// another session a login.
+	lateAnswer = 2 * time.Second
 )
+
+// patience is for how long the answer to a question is awaited that was put on behalf of
+// ctx: as long as that lasts, and else for the sake of the connection, while life does.
+func patience(ctx, life context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(lateAnswer)
+	if asked, bounded := ctx.Deadline(); bounded && asked.After(end) {
+		end = asked
+	}
+	return context.WithDeadline(life, end)
+}
 
 // errForgotten is of who finds out only now.
 var errForgotten = fmt.Errorf("%w: forgotten meanwhile", ErrUnreachable)
@@ -158,9 +169,9 @@ func (l *line) question(ctx context.Context, statement string) ([]row, error) {
 	}
 	answers := make(chan answer, 1)
 	err := l.start(func() {
-		ctx, cancel := context.WithTimeout(l.life, answerTimeout)
+		patient, cancel := patience(ctx, l.life)
 		defer cancel()
-		rows, err := l.exchange(ctx, statement)
+		rows, err := l.exchange(patient, statement)
 		answers <- answer{rows, err}
 	})
 	if err != nil {

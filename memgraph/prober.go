@@ -33,10 +33,6 @@ type Prober struct {
 	links map[string]*link // by address
 }
 
-// lateAnswer is when an answer that nobody waits for any more is given up, and its
-// connection with it: in a storm of logins one takes a second (observed on 3.12.0).
-const lateAnswer = 2 * time.Second
-
 // link is a connection on which one question is put at a time: by whoever holds the
 // token in turn. It is replaced when it breaks.
 type link struct {
@@ -72,7 +68,7 @@ func (p *Prober) Identify(ctx context.Context, addr string) (Identity, error) {
 	answers := make(chan answer, 1)
 	p.asking.Go(func() {
 		defer p.done(l, addr)
-		id, err := p.ask(l, addr)
+		id, err := p.ask(ctx, l, addr)
 		answers <- answer{id, err}
 	})
 	select {
@@ -83,12 +79,12 @@ func (p *Prober) Identify(ctx context.Context, addr string) (Identity, error) {
 	}
 }
 
-// ask puts the question, on a new connection if the old one broke.
-func (p *Prober) ask(l *link, addr string) (Identity, error) {
+// ask puts the question on behalf of ctx, on a new connection if the old one broke.
+func (p *Prober) ask(ctx context.Context, l *link, addr string) (Identity, error) {
 	warm := l.client != nil
-	id, err := p.exchange(l, addr)
+	id, err := p.exchange(ctx, l, addr)
 	if warm && errors.Is(err, ErrUnreachable) && !errors.Is(err, context.DeadlineExceeded) && l.life.Err() == nil {
-		return p.exchange(l, addr)
+		return p.exchange(ctx, l, addr)
 	}
 	return id, err
 }
@@ -162,7 +158,7 @@ func (p *Prober) link(ctx context.Context, addr string) *link {
 }
 
 // exchange asks once; on any failure but the server's own the link is dropped.
-func (p *Prober) exchange(l *link, addr string) (id Identity, err error) {
+func (p *Prober) exchange(ctx context.Context, l *link, addr string) (id Identity, err error) {
 	defer func() {
 		var answered *ServerError
 		if err != nil && !(errors.As(err, &answered) && l.client != nil) {
@@ -174,12 +170,12 @@ func (p *Prober) exchange(l *link, addr string) (id Identity, err error) {
 			return Identity{}, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(l.life, lateAnswer)
+	patient, cancel := patience(ctx, l.life)
 	defer cancel()
-	defer bound(ctx, l.conn)()
+	defer bound(patient, l.conn)()
 	res, err := l.client.Run(showRole)
 	if err != nil {
-		return Identity{}, classify(ctx, err)
+		return Identity{}, classify(patient, err)
 	}
 	return parseIdentity(res)
 }

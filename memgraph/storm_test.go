@@ -46,26 +46,48 @@ func storm(t *testing.T, s *memgraphtest.Server, auth bolt.Auth) {
 	require.Eventually(t, func() bool { return s.Counts().Logins >= 1 }, 5*time.Second, 10*time.Millisecond)
 }
 
+// askers are those who put questions, each with what puts one.
+func askers(t *testing.T, auth bolt.Auth) map[string]func(context.Context, string) error {
+	t.Helper()
+	c, p := newClient(t, auth), memgraph.NewProber(auth, nil)
+	t.Cleanup(p.Close)
+	return map[string]func(context.Context, string) error{
+		"client": func(ctx context.Context, addr string) error {
+			_, err := c.Role(ctx, addr)
+			return err
+		},
+		"prober": func(ctx context.Context, addr string) error {
+			_, err := p.Identify(ctx, addr)
+			return err
+		},
+	}
+}
+
+// A late answer costs its caller the answer, and nobody a login.
+func TestASessionOutlivesALateAnswer(t *testing.T) {
+	for name, ask := range askers(t, bolt.Auth{}) {
+		t.Run(name, func(t *testing.T) {
+			s := server(t, hosts[0])
+			require.NoError(t, ask(within(t, time.Second), s.Addr()))
+			require.NoError(t, s.SetFaults(memgraphtest.Faults{Delay: impatience}))
+			begun := time.Now()
+			require.ErrorIs(t, ask(within(t, impatience/5), s.Addr()), memgraph.ErrUnreachable)
+			assert.Less(t, time.Since(begun), impatience, "invariant 3")
+			require.NoError(t, s.SetFaults(memgraphtest.Faults{}))
+			for time.Since(begun) < 2*impatience {
+				require.NoError(t, ask(within(t, 5*time.Second), s.Addr()))
+			}
+			counts := s.Counts()
+			assert.Equal(t, counts.Logins, counts.Sessions, "none was ended")
+			assert.LessOrEqual(t, counts.Logins, int64(2), "the late one's, and one meanwhile")
+		})
+	}
+}
+
 // Who gives a login up and begins another is at the end of the queue each time.
 func TestNoLoginIsGivenUpInAStorm(t *testing.T) {
 	auth := bolt.Auth{User: "someone", Password: "secret"}
-	for name, ask := range map[string]func(context.Context, string) error{
-		"client": func() func(context.Context, string) error {
-			c := newClient(t, auth)
-			return func(ctx context.Context, addr string) error {
-				_, err := c.Replicas(ctx, addr)
-				return err
-			}
-		}(),
-		"prober": func() func(context.Context, string) error {
-			p := memgraph.NewProber(auth, nil)
-			t.Cleanup(p.Close)
-			return func(ctx context.Context, addr string) error {
-				_, err := p.Identify(ctx, addr)
-				return err
-			}
-		}(),
-	} {
+	for name, ask := range askers(t, auth) {
 		t.Run(name, func(t *testing.T) {
 			s := server(t, hosts[0], func(c *memgraphtest.Config) {
 				c.User, c.Password, c.LoginTime, c.Workers = auth.User, auth.Password, stormLogin, 4*stormSize
