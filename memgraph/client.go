@@ -261,7 +261,7 @@ func (c *Client) line(ctx context.Context, addr string) (*line, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of %s: %w", addr, err)
 	}
-	l := newLine(ctx, d)
+	l := newLine(ctx, addr, c.rules, d)
 	c.lines[addr] = l
 	return l, nil
 }

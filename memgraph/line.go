@@ -3,12 +3,15 @@ package memgraph
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/neo4j/neo4j-go-driver/v5/neo4j"
+
+	"memgraph-controller/memgraph/bolt"
 )
 
 const (
@@ -18,7 +21,7 @@ const (
 	loginTimeout = 30 * time.Second
 	// lateAnswer is when an answer is given up that nobody waits for any more, and its
 	// session with it: in a storm of logins one takes a second (observed on 3.12.0), and
-	// another session a login.
+	// another session a login. Who has not shaken hands by then is not in the queue.
 	lateAnswer = 2 * time.Second
 )
 
@@ -38,6 +41,8 @@ var errForgotten = fmt.Errorf("%w: forgotten meanwhile", ErrUnreachable)
 // line is the sessions with one instance. They are logged in on behalf of nobody in
 // particular, so that no caller's deadline takes a login out of the queue.
 type line struct {
+	addr   string
+	rules  *tls.Config
 	driver neo4j.DriverWithContext
 	idle   chan struct{} // one for each session that is logged in, and not in use
 
@@ -58,8 +63,8 @@ type login struct {
 }
 
 // newLine is of a driver, which it closes. It outlives ctx.
-func newLine(ctx context.Context, d neo4j.DriverWithContext) *line {
-	l := &line{driver: d, idle: make(chan struct{}, maxSessions)}
+func newLine(ctx context.Context, addr string, rules *tls.Config, d neo4j.DriverWithContext) *line {
+	l := &line{addr: addr, rules: rules, driver: d, idle: make(chan struct{}, maxSessions)}
 	l.life, l.end = context.WithCancel(context.WithoutCancel(ctx))
 	return l
 }
@@ -123,7 +128,9 @@ func (l *line) login() (*login, error) {
 	l.running.Go(func() {
 		ctx, cancel := context.WithTimeout(l.life, loginTimeout)
 		defer cancel()
-		entry.err = l.driver.VerifyConnectivity(ctx)
+		if entry.err = knock(ctx, l.addr, l.rules); entry.err == nil {
+			entry.err = l.driver.VerifyConnectivity(ctx)
+		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.entry = nil
@@ -134,6 +141,23 @@ func (l *line) login() (*login, error) {
 		close(entry.done)
 	})
 	return entry, nil
+}
+
+// knock returns nil if there is somebody at addr to wait for.
+func knock(ctx context.Context, addr string, rules *tls.Config) error {
+	conn, err := dial(ctx, addr, rules)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, lateAnswer)
+	defer cancel()
+	defer bound(ctx, conn)()
+	if _, err := conn.Write(bolt.Propose(bolt.Versions...).Append(nil)); err != nil {
+		return err
+	}
+	_, err = bolt.ReadVersion(conn)
+	return err
 }
 
 // leave gives a session back, unless it broke.

@@ -23,9 +23,8 @@ type Identity struct {
 // so that an answer costs one exchange and a process that died is noticed by
 // its connection. It is safe for concurrent use.
 type Prober struct {
-	auth   bolt.Auth
-	rules  *tls.Config
-	dialer net.Dialer
+	auth  bolt.Auth
+	rules *tls.Config
 
 	asking sync.WaitGroup
 
@@ -92,7 +91,7 @@ func (p *Prober) ask(ctx context.Context, l *link, addr string) (Identity, error
 // Listens returns nil if somebody accepts connections on addr, and ErrRefused or
 // ErrUnreachable if not. It sends nothing.
 func (p *Prober) Listens(ctx context.Context, addr string) error {
-	conn, err := p.dialer.DialContext(ctx, "tcp", addr)
+	conn, err := dial(ctx, addr, nil)
 	if err != nil {
 		return wrap("dial", addr, classify(ctx, err))
 	}
@@ -184,11 +183,12 @@ func (p *Prober) exchange(ctx context.Context, l *link, addr string) (id Identit
 func (p *Prober) open(l *link, addr string) (err error) {
 	ctx, cancel := context.WithTimeout(l.life, loginTimeout)
 	defer cancel()
-	if l.conn, err = p.dial(ctx, addr); err != nil {
+	if l.conn, err = dial(ctx, addr, p.rules); err != nil {
 		return classify(ctx, err)
 	}
 	defer bound(ctx, l.conn)()
-	client, err := bolt.Open(l.conn, p.auth, UserAgent)
+	_ = l.conn.SetDeadline(time.Now().Add(lateAnswer))
+	client, err := bolt.Open(&greeting{Conn: l.conn, ctx: ctx}, p.auth, UserAgent)
 	if err != nil {
 		return classify(ctx, err)
 	}
@@ -196,14 +196,35 @@ func (p *Prober) open(l *link, addr string) (err error) {
 	return nil
 }
 
-func (p *Prober) dial(ctx context.Context, addr string) (net.Conn, error) {
+// greeting is a connection on which a login begins. At the peer's first word, which is
+// its handshake, the rest is given as long as ctx.
+type greeting struct {
+	net.Conn
+	ctx context.Context
+	met bool
+}
+
+func (g *greeting) Read(p []byte) (n int, err error) {
+	n, err = g.Conn.Read(p)
+	if n > 0 && !g.met {
+		g.met = true
+		end, _ := g.ctx.Deadline()
+		_ = g.SetDeadline(end)
+		if g.ctx.Err() != nil { // which may have had it end before
+			_ = g.SetDeadline(time.Unix(1, 0))
+		}
+	}
+	return n, err
+}
+
+func dial(ctx context.Context, addr string, rules *tls.Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := p.dialer.DialContext(ctx, "tcp", addr)
-	if err != nil || p.rules == nil {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil || rules == nil {
 		return conn, err
 	}
-	over := tls.Client(conn, p.rules)
+	over := tls.Client(conn, rules)
 	if err := over.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("tls: %w", err)

@@ -2,6 +2,7 @@ package memgraph_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -107,4 +108,48 @@ func TestNoLoginIsGivenUpInAStorm(t *testing.T) {
 			t.Logf("answered after %v", time.Since(begun))
 		})
 	}
+}
+
+// A connection that nobody has answered on is no place in a queue.
+func TestWhoIsNotGreetedComesAgain(t *testing.T) {
+	for name, ask := range askers(t, bolt.Auth{}) {
+		t.Run(name, func(t *testing.T) {
+			addr := losingFirst(t, server(t, hosts[0]).Addr())
+			begun := time.Now()
+			for ask(within(t, impatience), addr) != nil {
+				require.Less(t, time.Since(begun), 5*time.Second)
+			}
+		})
+	}
+}
+
+// losingFirst is a way to the server at addr that has lost the first connection, as a
+// network does that fails for a while: nothing is ever heard on it.
+func losingFirst(t *testing.T, addr string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var carrying sync.WaitGroup
+	t.Cleanup(func() { cancel(); _ = l.Close(); carrying.Wait() })
+	carrying.Go(func() {
+		for first := true; ; first = false {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			context.AfterFunc(ctx, func() { _ = client.Close() })
+			if first {
+				continue
+			}
+			server, err := net.Dial("tcp", addr)
+			if err != nil {
+				return
+			}
+			context.AfterFunc(ctx, func() { _ = server.Close() })
+			carrying.Go(func() { _, _ = io.Copy(server, client); _ = server.Close() })
+			carrying.Go(func() { _, _ = io.Copy(client, server); _ = client.Close() })
+		}
+	})
+	return l.Addr().String()
 }
