@@ -53,6 +53,7 @@ type line struct {
 	mu       sync.Mutex
 	sessions int    // that are logged in
 	entry    *login // the one under way; nil if none is
+	room     *login // is done when a session has broken
 	closed   bool
 }
 
@@ -64,7 +65,7 @@ type login struct {
 
 // newLine is of a driver, which it closes. It outlives ctx.
 func newLine(ctx context.Context, addr string, rules *tls.Config, d neo4j.DriverWithContext) *line {
-	l := &line{addr: addr, rules: rules, driver: d, idle: make(chan struct{}, maxSessions)}
+	l := &line{addr: addr, rules: rules, driver: d, idle: make(chan struct{}, maxSessions), room: &login{done: make(chan struct{})}}
 	l.life, l.end = context.WithCancel(context.WithoutCancel(ctx))
 	return l
 }
@@ -84,17 +85,18 @@ func (l *line) close(ctx context.Context) error {
 // clock, and so knows of a pause of this process before any timer does.
 func (l *line) enter(ctx context.Context) error {
 	for !over(ctx) {
+		select {
+		case <-l.idle:
+			return l.inTime(ctx)
+		default:
+		}
 		entry, err := l.login()
 		if err != nil {
 			return err
 		}
 		select {
 		case <-l.idle:
-			if over(ctx) {
-				l.leave(nil)
-				return context.DeadlineExceeded
-			}
-			return nil
+			return l.inTime(ctx)
 		case <-entry.done:
 			if entry.err != nil {
 				return entry.err
@@ -105,13 +107,22 @@ func (l *line) enter(ctx context.Context) error {
 	return cmp.Or(context.Cause(ctx), context.DeadlineExceeded)
 }
 
+// inTime gives the session that was taken back if ctx is over.
+func (l *line) inTime(ctx context.Context) error {
+	if !over(ctx) {
+		return nil
+	}
+	l.leave(nil)
+	return context.DeadlineExceeded
+}
+
 func over(ctx context.Context) bool {
 	end, bounded := ctx.Deadline()
 	return ctx.Err() != nil || bounded && !time.Now().Before(end)
 }
 
-// login is the attempt under way, or a new one if more sessions are of use. Else it is
-// one that is never done.
+// login is the attempt under way, or a new one if there is room for another session. Else
+// it is done once there is.
 func (l *line) login() (*login, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -120,8 +131,8 @@ func (l *line) login() (*login, error) {
 		return nil, errForgotten
 	case l.entry != nil:
 		return l.entry, nil
-	case len(l.idle) > 0, l.sessions >= maxSessions:
-		return &login{}, nil
+	case l.sessions >= maxSessions:
+		return l.room, nil
 	}
 	entry := &login{done: make(chan struct{})}
 	l.entry = entry
@@ -170,6 +181,8 @@ func (l *line) leave(err error) {
 		return
 	}
 	l.sessions--
+	close(l.room.done)
+	l.room = &login{done: make(chan struct{})}
 }
 
 // exec sends a statement and takes its answer, until ctx ends.

@@ -85,6 +85,32 @@ func TestASessionOutlivesALateAnswer(t *testing.T) {
 	}
 }
 
+// When all sessions break at once, whoever waits for one has another.
+func TestSessionsThatBreakMakeRoom(t *testing.T) {
+	const most = 4
+	s := server(t, hosts[0])
+	c := newClient(t, bolt.Auth{})
+	ask := func(limit time.Duration, until func() bool) *sync.WaitGroup {
+		var asking sync.WaitGroup
+		for range 2 * most {
+			asking.Go(func() {
+				for done := false; !done; done = until() {
+					_, _ = c.Role(within(t, limit), s.Addr()) // whatever is answered, it is soon
+				}
+			})
+		}
+		return &asking
+	}
+	require.NoError(t, s.SetFaults(memgraphtest.Faults{Delay: 20 * time.Millisecond}))
+	ask(5*time.Second, func() bool { return s.Counts().Sessions == most }).Wait()
+	require.NoError(t, s.SetNetwork(memgraphtest.Hang))
+	asking := ask(20*time.Second, func() bool { return true })
+	begun := time.Now()
+	s.Crash()
+	asking.Wait()
+	assert.Less(t, time.Since(begun), 5*time.Second)
+}
+
 // Who gives a login up and begins another is at the end of the queue each time.
 func TestNoLoginIsGivenUpInAStorm(t *testing.T) {
 	auth := bolt.Auth{User: "someone", Password: "secret"}
