@@ -86,18 +86,25 @@ func (r *replication) clients() []*client {
 	return list
 }
 
-// update changes what the instance knows of itself, in memory and on disk.
+// update changes what the instance knows of itself on disk and then in memory, or
+// not at all. Source: Memgraph v3.12 replication_state.cpp, SetReplicationRoleReplica.
 func (r *replication) update(change func(*identity)) error {
 	r.mu.Lock()
-	change(&r.id)
 	id := r.id
 	id.Replicas = nil
 	for _, m := range r.members {
 		id.Replicas = append(id.Replicas, m.Registration)
 	}
 	r.mu.Unlock()
+	change(&id)
 	id.DatabaseUUID = r.storage.identity()
-	return r.dir.writeIdentity(id)
+	if err := r.dir.writeIdentity(id); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.id)
+	return nil
 }
 
 // obey makes main the only one this replica listens to.
@@ -170,13 +177,14 @@ func (r *replication) setMain() error {
 	if server != nil {
 		server.shutdown(r.life, r.poll)
 	}
-	r.storage.newEpoch()
+	uuid := newUUID()
 	err := r.update(func(id *identity) {
-		id.Role, id.MainUUID, id.Port = RoleMain, newUUID(), 0
+		id.Role, id.MainUUID, id.Port = RoleMain, uuid, 0
 	})
 	if err != nil {
 		return refuse(textSetMain)
 	}
+	r.storage.newEpoch()
 	return nil
 }
 
@@ -199,8 +207,9 @@ func (r *replication) setReplica(port int64) error {
 	r.members = nil
 	r.mu.Unlock()
 	closeClients(members)
+	uuid := newUUID()
 	err := r.update(func(id *identity) {
-		id.Role, id.MainUUID, id.Port = RoleReplica, newUUID(), port
+		id.Role, id.MainUUID, id.Port = RoleReplica, uuid, port
 	})
 	if err != nil {
 		return refuse(textSetReplica)
