@@ -54,6 +54,7 @@ type StatusPod struct {
 	Version    string           `json:"version,omitempty"`
 	Vertices   int64            `json:"vertices,omitempty"`
 	Diverged   bool             `json:"diverged,omitempty"`
+	Broken     bool             `json:"broken,omitempty"`
 	// Mode, Replication and Behind are MAIN's view.
 	Mode        memgraph.SyncMode      `json:"mode,omitempty"`
 	Replication memgraph.ReplicaStatus `json:"replication,omitempty"`
@@ -96,7 +97,8 @@ func (c *Controller) statusOf(p memgraph.Pod, r memgraph.Replica) StatusPod {
 	i := p.Instance
 	s := StatusPod{
 		Name: p.Name, IP: p.IP, Ready: p.Ready, Terminating: p.Terminating,
-		Reach: i.Reach, Verdict: i.Verdict, Role: i.Role, RunID: i.RunID, Vertices: i.Storage.Vertices, Diverged: i.Diverged,
+		Reach: i.Reach, Verdict: i.Verdict, Role: i.Role, RunID: i.RunID, Vertices: i.Storage.Vertices,
+		Diverged: i.Diverged, Broken: i.Storage.Broken,
 		Mode: r.Mode, Replication: r.Status, Behind: -r.Behind,
 		Breaker: c.breakers.State(reconcile.BreakerKey(p)),
 	}

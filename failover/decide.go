@@ -53,7 +53,8 @@ func garbled(s memgraph.Snapshot) bool {
 //	            | it answers                          |                       | Resume
 //	            | any, of a switchover                | the old MAIN is fit   | CallOff, Revert
 //	else        | gone, replaced, restarted, refuses, | heir                  | Failover
-//	            | stuck, or terminating and silent    | heir silent for 5 s   | Waiting
+//	            | stuck, terminating and silent, or   | heir silent for 5 s   | Waiting
+//	            | its database is broken              |                       |
 //	            |                                     | not back              | Blocked
 //	            |                                     | back as MAIN, fit     | Readopt
 //	            |                                     | back as replica, fit  | Restore
@@ -135,6 +136,8 @@ func mainState(s memgraph.Snapshot) (mainCondition, string) {
 		return mainDead, fmt.Sprintf("MAIN %s is %s", m.Pod, p.Instance.Verdict)
 	case p.Instance.Reach != memgraph.Answered:
 		return mainUnclear, fmt.Sprintf("MAIN %s does not answer, and is not known to be dead", m.Pod)
+	case p.Instance.Storage.Broken:
+		return mainDead, fmt.Sprintf("the database of MAIN %s is broken", m.Pod)
 	case p.Instance.Role == memgraph.RoleReplica:
 		return mainDemoted, fmt.Sprintf("MAIN %s says that it is a replica", m.Pod)
 	case p.Terminating:
@@ -318,6 +321,8 @@ func heir(s memgraph.Snapshot) (to *memgraph.Pod, why string, soon bool) {
 		return nil, fmt.Sprintf("its partner %s has restarted", name), false
 	case p.Instance.Reach != memgraph.Answered:
 		return nil, fmt.Sprintf("its partner %s does not answer", name), !silentFor(s, p, patience)
+	case p.Instance.Storage.Broken:
+		return nil, fmt.Sprintf("the database of its partner %s is broken", name), false
 	}
 	return &p, "", false
 }
@@ -336,6 +341,8 @@ func refuse(s memgraph.Snapshot, p memgraph.Pod, why string) (Plan, bool) {
 	switch {
 	case p.Instance.StorageAt.IsZero():
 		return Plan{Kind: Waiting, Reason: fmt.Sprintf("%s; what data %s holds is not known yet", why, p.Name)}, true
+	case holds.Broken:
+		return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s; the database of %s is broken%s", why, p.Name, remedy)}, true
 	case held != "" && holds.Database != "" && held != holds.Database:
 		return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s; %s came back with another database%s", why, p.Name, remedy)}, true
 	case holds.Vertices > 0 || held != "" && held == holds.Database:
@@ -423,5 +430,6 @@ func followers(s memgraph.Snapshot, main memgraph.Pod, old memgraph.Member) []Fo
 // follows holds for a replica that answers and is well, is not the old MAIN's
 // process, and holds no data that MAIN has not.
 func follows(main, p memgraph.Pod, old memgraph.Member) bool {
-	return p.Index != main.Index && p.UID != old.UID && p.Fit() && p.Answers(memgraph.RoleReplica) && !memgraph.WouldEmpty(main, p)
+	return p.Index != main.Index && p.UID != old.UID && p.Fit() && p.Answers(memgraph.RoleReplica) &&
+		!p.Instance.Storage.Broken && !memgraph.WouldEmpty(main, p)
 }

@@ -100,6 +100,15 @@ func TestDecide(t *testing.T) {
 		{"main says replica and a stranger nothing", healthy(role(0, memgraph.RoleReplica), reached(2, memgraph.Silent)), Waiting, "", "whether mg-2 is MAIN"},
 		{"main says replica and is another database", healthy(role(0, memgraph.RoleReplica), record(func(t *memgraph.Topology) { t.Main.Database = "old" })), Blocked, "", "another database"},
 
+		// Data that could not be recovered.
+		{"main came back broken", healthy(restarted(0), broken(0)), Failover, "mg-1", "has restarted"},
+		{"main is broken", healthy(broken(0)), Failover, "mg-1", "the database of MAIN mg-0 is broken"},
+		{"main is broken, and says replica", healthy(broken(0), role(0, memgraph.RoleReplica)), Failover, "mg-1", "is broken"},
+		{"main is broken, the partner not in sync", healthy(broken(0), notInSync), Blocked, "", "mg-1 is not in sync; the database of mg-0 is broken: restore its volume"},
+		{"main is gone, the partner broken", healthy(gone(0), broken(1)), Blocked, "", "the database of its partner mg-1 is broken"},
+		{"a failover was begun, the target came back broken", healthy(underWay(memgraph.FailingOver), restarted(1), broken(1)), Blocked, "", "the database of mg-1 is broken"},
+		{"main is gone, the third pod broken", healthy(gone(0), broken(2)), Failover, "mg-1", "is gone"},
+
 		// What proves nothing.
 		{"main is silent", healthy(reached(0, memgraph.Silent)), Waiting, "", "not known to be dead"},
 		{"main was not asked", healthy(reached(0, memgraph.NotAsked)), Waiting, "", "not known to be dead"},
@@ -172,6 +181,8 @@ func TestDecideOnAClusterWithoutRecord(t *testing.T) {
 		{"a main with data, a replica with data that obeys another", healthy(none, gone(2), invalid(1), func(s *memgraph.Snapshot) { s.Wanted = 2 }),
 			Blocked, "", "register it there by hand"},
 		{"a main with data, one of two replicas follows", healthy(none, invalid(2)), Adopt, "mg-0", "only MAIN with data"},
+		{"a broken main", fresh(broken(1)), Blocked, "", "the database of mg-1 is broken, and it may have been MAIN last"},
+		{"a main with data, a broken replica", fresh(full(0), role(1, memgraph.RoleReplica), broken(1)), Adopt, "mg-0", ""},
 		{"two mains with data", fresh(full(0), full(2)), Blocked, "", "mg-0 and mg-2"},
 		{"a main with data, another with replicas", fresh(full(0), hasReplica(2)), Blocked, "", "mg-0 and mg-2"},
 		{"an empty main, a replica with data", fresh(role(1, memgraph.RoleReplica), full(1)), Blocked, "", "replica mg-1 holds data"},
@@ -257,6 +268,8 @@ func TestDecideOnThePartner(t *testing.T) {
 		{"partner says main", healthy(role(1, memgraph.RoleMain)), LosePartner, "mg-2", false},
 		{"partner says main and was never in sync", healthy(role(1, memgraph.RoleMain), notInSync), Nothing, "", false},
 		{"partner diverged", healthy(instance(1, func(i *memgraph.Instance) { i.Diverged = true })), LosePartner, "mg-2", false},
+		{"partner broken", healthy(broken(1)), LosePartner, "mg-2", false},
+		{"no partner, the first replica is broken, MAIN empty", healthy(noPartner, isAsync, vertices(0, 0), broken(1), vertices(2, 0)), AssignPartner, "mg-2", false},
 		{"partner gone, the third recovers", healthy(gone(1), listed(2, func(r *memgraph.Replica) { r.Status = memgraph.StatusRecovery })), LosePartner, "", false},
 		{"partner gone, the list is old", healthy(gone(1),
 			instance(0, func(i *memgraph.Instance) { i.ReplicasAt = now.Add(-patience - 1) })), LosePartner, "", false},

@@ -66,10 +66,10 @@ func Evict(s memgraph.Snapshot, last time.Time) (e Eviction, ok bool) {
 	return Eviction{}, false
 }
 
-// well holds for a MAIN that has just answered as what the record says.
+// well holds for a MAIN that has just answered as what the record says, with its data.
 func well(s memgraph.Snapshot, main memgraph.Pod) bool {
 	return main.Is(s.Topology.Main) && main.Answers(memgraph.RoleMain) && !main.Instance.Verdict.Lost() &&
-		s.Now.Sub(main.Instance.Asked) <= recent
+		!main.Instance.Storage.Broken && s.Now.Sub(main.Instance.Asked) <= recent
 }
 
 // awaited holds for the partner, and for whom MAIN lists as synchronous.

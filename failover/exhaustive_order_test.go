@@ -67,8 +67,8 @@ func changed(set clusters, change edit) clusters {
 //  11. An order is answered by the plan that begins it; one that is refused, or
 //     only noted, changes nothing about MAIN and its partner.
 //  12. A switchover takes MAIN from one that is well, and gives it to its partner.
-//  13. A failover is not forced while a recorded MAIN answers as that, and gives
-//     whoever is promoted an epoch of its own.
+//  13. A failover is not forced while a recorded MAIN answers as that, with its data,
+//     and gives whoever is promoted an epoch of its own.
 //  14. While an operator has paused, or MAIN failed too often, no change of MAIN
 //     begins without an order.
 //  15. By the policy to wait, a partner that nobody succeeds stays it.
@@ -101,7 +101,7 @@ func obedient(s memgraph.Snapshot, p Plan) error {
 			return fmt.Errorf("12: from %s to %s", main.Name, p.Promote.Name)
 		}
 	case ForcedFailover:
-		if main.Is(s.Topology.Main) && main.Answers(memgraph.RoleMain) {
+		if main.Is(s.Topology.Main) && main.Answers(memgraph.RoleMain) && !main.Instance.Storage.Broken {
 			return fmt.Errorf("13: %s is MAIN", main.Name)
 		}
 		if p.Promote.Answers(memgraph.RoleMain) && (p.Demote == nil || p.Demote.UID != p.Promote.UID) {

@@ -44,6 +44,7 @@ var conditions = []condition{
 	{"wiped", func(i int) edit { return both(wiped(i), role(i, memgraph.RoleMain)) }},
 	{"replaced, wiped", func(i int) edit { return both(replaced(i), wiped(i), role(i, memgraph.RoleMain)) }},
 	{"an empty replica", func(i int) edit { return vertices(i, 0) }},
+	{"broken", broken},
 	{"terminating MAIN", func(i int) edit { return both(terminating(i), role(i, memgraph.RoleMain)) }},
 	{"terminating replica", terminating},
 	{"terminating, silent", func(i int) edit { return both(terminating(i), silent(i, time.Second)) }},
@@ -218,19 +219,20 @@ func power(base, exponent int) int {
 //  3. Who is promoted is the partner that the record calls in sync, in the same
 //     process; or who the record calls MAIN, in a process that holds its data; or
 //     the old MAIN of a switchover, in the same process; or whom an operator names.
-//  4. While the recorded MAIN answers as MAIN, in the same process, and is not
-//     about to end, nobody is promoted in its place but by a switchover.
+//  4. While the recorded MAIN answers as MAIN, in the same process, with its data,
+//     and is not about to end, nobody is promoted in its place but by a switchover.
 //  5. Nobody is demoted but the MAIN that the change is from, if it answers so,
 //     and the one that it is to, if that restarted since.
 //  6. A change of MAIN begins without protection. inSync becomes true only for a
 //     partner that answers, is fit, and that MAIN has listed lately.
 //  7. Who holds no data is not made MAIN beside one that does, unless it is the
 //     recorded database that simply is empty, or the process that was MAIN.
-//  8. Nobody is registered who may hold what MAIN does not.
+//  8. Nobody is registered who may hold what MAIN does not, or is broken.
 //  9. Who is registered synchronously is the partner, and has nothing to catch up
 //     on: it is neither diverged nor empty beside data, and has lost none.
 //  10. Clients are held if and only if there are statements to be made, and MAIN
 //     stays or changes as the record says.
+//  11. Nobody becomes MAIN whose database is broken.
 func safe(s memgraph.Snapshot, p Plan) error {
 	if p.Reason == "" {
 		return fmt.Errorf("1: no reason")
@@ -281,7 +283,8 @@ func safePromotion(s memgraph.Snapshot, p Plan) error {
 		return fmt.Errorf("3: %s is promoted without having answered", p.Promote.Name)
 	}
 	main, ok := s.Main()
-	if ok && !t.Phase.ChangesMain() && main.Is(t.Main) && main.Answers(memgraph.RoleMain) && !main.Terminating && p.Kind != Switchover {
+	well := main.Answers(memgraph.RoleMain) && !main.Terminating && !main.Instance.Storage.Broken
+	if ok && !t.Phase.ChangesMain() && main.Is(t.Main) && well && p.Kind != Switchover {
 		return fmt.Errorf("4: %s is promoted while %s is well", p.Promote.Name, main.Name)
 	}
 	return nil
@@ -326,13 +329,16 @@ func safeData(s memgraph.Snapshot, p Plan) error {
 	if p.ChangesMain() && ok && p.Kind != Resume && !isHeir && !isOld && emptyBesideData(s, next) {
 		return fmt.Errorf("7: %s is empty", next.Name)
 	}
+	if p.ChangesMain() && ok && p.Kind != Resume && !isOld && next.Instance.Storage.Broken {
+		return fmt.Errorf("11: the database of %s is broken", next.Name)
+	}
 	main := p.Promote
 	if main == nil {
 		main = p.Protect
 	}
 	for _, follower := range p.Register {
 		pod := follower.Pod
-		if pod.Index == main.Index || !pod.Fit() || memgraph.WouldEmpty(*main, pod) {
+		if pod.Index == main.Index || !pod.Fit() || memgraph.WouldEmpty(*main, pod) || pod.Instance.Storage.Broken {
 			return fmt.Errorf("8: %s is registered", pod.Name)
 		}
 		lacksData := pod.Instance.Storage.Vertices == 0 && main.Instance.Storage.Vertices > 0

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"memgraph-controller/memgraph"
@@ -11,6 +12,7 @@ import (
 // pod "claims" if it is MAIN and holds data or has replicas.
 //
 //	not every pod is fit and has answered lately       | Waiting
+//	the database of a MAIN is broken                   | Blocked
 //	two or more claim                                  | Blocked
 //	one claims, holds nothing, and another pod does    | Blocked
 //	one claims, and replicas hold data, none from it   | Blocked
@@ -33,7 +35,11 @@ func first(s memgraph.Snapshot) Plan {
 		}
 	}
 	holder := replicaWithData(s)
+	broken := slices.IndexFunc(mains, func(p memgraph.Pod) bool { return p.Instance.Storage.Broken })
 	switch {
+	case broken >= 0:
+		return Plan{Kind: Blocked, Reason: fmt.Sprintf("the database of %s is broken, and it may have been MAIN last: restore its volume, or demote it by hand",
+			mains[broken].Name)}
 	case len(claimants) > 1:
 		return Plan{Kind: Blocked, Reason: fmt.Sprintf("%s are all MAIN with data or replicas: demote the wrong ones by hand",
 			names(claimants))}

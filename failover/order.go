@@ -17,9 +17,9 @@ import (
 //	switchover | anything under way, MAIN not well, no heir,    | Reply: refused
 //	           | not listed as in sync, or another pod is named |
 //	           | else                                           | Switchover
-//	failover   | a MAIN answers as MAIN                         | Reply: refused
+//	failover   | a MAIN answers as MAIN, and is not broken      | Reply: refused
 //	           | another pod is in sync, or that one is no pod, | Reply: refused
-//	           | silent, going, or empty beside data            |
+//	           | silent, going, broken, or empty beside data    |
 //	           | else                                           | ForcedFailover
 //	reseed     | MAIN not well or empty, one is under way, or   | Reply: refused
 //	           | that pod is no pod, MAIN, or in sync with it   |
@@ -130,7 +130,7 @@ func force(s memgraph.Snapshot, order memgraph.Order) Plan {
 		}
 		before.Topology.Main = s.Topology.Pending.From
 	}
-	if p := livingMain(before, before.Topology.Main); p != nil {
+	if p := livingMain(before, before.Topology.Main); p != nil && !p.Instance.Storage.Broken {
 		return refused(s, p.Name+" is MAIN and answers as that: ask for a switchover")
 	}
 	if state, why := mainState(before); state == mainDenied {
@@ -166,6 +166,8 @@ func promotable(s memgraph.Snapshot, name string) (p memgraph.Pod, why string) {
 		return p, name + " does not answer"
 	case p.Instance.StorageAt.IsZero():
 		return p, fmt.Sprintf("what data %s holds is not known yet", name)
+	case p.Instance.Storage.Broken:
+		return p, fmt.Sprintf("the database of %s is broken", name)
 	case p.Instance.Storage.Vertices > 0:
 		return p, ""
 	}

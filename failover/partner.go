@@ -15,7 +15,7 @@ import (
 //	some       | terminating and stuck: it cannot be let go of | Waiting
 //	           | before its process has ended                  |
 //	           | gone, restarted, refuses, terminating,        | LosePartner, to a
-//	           | diverged, or MAIN though it was in sync       | successor or nobody
+//	           | diverged, broken, or MAIN though in sync      | successor or nobody
 //	           | the same, no successor, and policy is to wait | UnsyncPartner; Blocked
 //	           | the same, and back as a replica               | AssignPartner it is
 //	           | silent for longer than patience               | Blocked
@@ -75,7 +75,7 @@ func succeed(s memgraph.Snapshot, p memgraph.Pod, why string) Plan {
 	switch {
 	case s.Topology.InSync:
 		return recordOnly(s, UnsyncPartner, next, why)
-	case p.Fit() && p.Answers(memgraph.RoleReplica) && !p.Instance.Diverged:
+	case p.Fit() && p.Answers(memgraph.RoleReplica) && !p.Instance.Diverged && !p.Instance.Storage.Broken:
 		next.Partner = p.Member()
 		return recordOnly(s, AssignPartner, next, why+", and "+p.Name+" is back")
 	}
@@ -180,6 +180,8 @@ func lost(s memgraph.Snapshot, p memgraph.Pod, exists bool) string {
 		return fmt.Sprintf("partner %s says that it is MAIN", m.Pod)
 	case p.Instance.Diverged:
 		return fmt.Sprintf("partner %s has diverged", m.Pod)
+	case p.Instance.Storage.Broken:
+		return fmt.Sprintf("the database of partner %s is broken", m.Pod)
 	}
 	return ""
 }

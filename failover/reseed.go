@@ -27,7 +27,7 @@ const (
 //	      | another incarnation, in step with MAIN           | EndReseed
 //	      | another incarnation, useless, order a minute old | BeginReseed
 //	      |                                                  | Nothing
-//	none  | diverged, or of another database                 | BeginReseed, if the
+//	none  | diverged, broken, or of another database         | BeginReseed, if the
 //	      | in a crash loop, and MAIN is protected           | policy is auto
 //	      |                                                  | Nothing
 func reseed(s memgraph.Snapshot, idle Plan) Plan {
@@ -98,6 +98,8 @@ func useless(s memgraph.Snapshot, main, p memgraph.Pod) string {
 		return ""
 	case p.Instance.Diverged:
 		return fmt.Sprintf("%s has diverged from MAIN", p.Name)
+	case p.Instance.Storage.Broken:
+		return fmt.Sprintf("the database of %s is broken", p.Name)
 	}
 	if r, _ := s.Registration(main, p); s.Forsaken(p, r) && memgraph.Foreign(main, p) {
 		return fmt.Sprintf("%s holds another database than MAIN", p.Name)

@@ -64,6 +64,11 @@ func TestReseed(t *testing.T) {
 		{"the partner has diverged: first it is none", healthy(auto, diverged(1)), LosePartner, "mg-0", ""},
 		{"MAIN is marked as diverged from another", healthy(auto, diverged(0)), Nothing, "", ""},
 
+		{"a replica is broken", healthy(auto, broken(2)), BeginReseed, "mg-0", "the database of mg-2 is broken"},
+		{"a replica is broken, but an operator decides", healthy(broken(2)), Nothing, "", "as the record says"},
+		{"the partner is broken: first it is none", healthy(auto, broken(1)), LosePartner, "mg-0", "the database of partner mg-1 is broken"},
+		{"MAIN is broken", healthy(auto, broken(2), broken(0), notInSync), Blocked, "", ""},
+
 		{"a crash loop", healthy(auto, crashing(2, crashLoop)), BeginReseed, "mg-0", "crashed 5 times"},
 		{"a few crashes", healthy(auto, crashing(2, crashLoop-1)), Nothing, "", ""},
 		{"a crash loop beside an unprotected MAIN", healthy(auto, crashing(2, crashLoop), noPartner, unlisted(1)), Nothing, "", ""},
@@ -144,6 +149,7 @@ func TestNobodyIsReseededWhoIsNeeded(t *testing.T) {
 		"crashing":  func(i int) edit { return both(crashing(i, crashLoop), reached(i, memgraph.Refused)) },
 		"stranger":  func(i int) edit { return stranger(i, time.Hour) },
 		"empty":     func(i int) edit { return vertices(i, 0) },
+		"broken":    broken,
 		"gone":      gone,
 		"wrongMain": func(i int) edit { return role(i, memgraph.RoleMain) },
 	}

@@ -165,6 +165,7 @@ func TestEvict(t *testing.T) {
 		{"main was asked a while ago", healthy(instance(0, func(i *memgraph.Instance) { i.Asked = now.Add(-2 * recent) }), stuck(1, memgraph.Hung)), ""},
 		{"main restarted", healthy(restarted(0), stuck(1, memgraph.Hung)), ""},
 		{"main says that it is a replica", healthy(role(0, memgraph.RoleReplica), stuck(1, memgraph.Hung)), ""},
+		{"main is broken", healthy(broken(0), stuck(1, memgraph.Hung)), ""},
 		{"main is gone", healthy(gone(0), stuck(1, memgraph.Hung)), ""},
 		{"an operator has paused", healthy(paused, stuck(1, memgraph.Hung)), ""},
 		{"main is changing", healthy(underWay(memgraph.FailingOver), stuck(2, memgraph.Hung)), ""},

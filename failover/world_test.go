@@ -174,6 +174,11 @@ func replaced(i int) edit {
 	return pod(i, func(p *memgraph.Pod) { p.UID, p.Instance.RunID = p.UID+"b", p.Instance.RunID+"b" })
 }
 
+// broken is what a process says of data that it could not recover.
+func broken(i int) edit {
+	return instance(i, func(in *memgraph.Instance) { in.Storage.Vertices, in.Storage.Broken = 0, true })
+}
+
 func restarted(i int) edit {
 	return instance(i, func(in *memgraph.Instance) { in.RunID += "b" })
 }

@@ -143,6 +143,12 @@ func parseStorage(rows []row) (info StorageInfo, ok bool, err error) {
 			if info.Database, err = field[string](r, "value"); err != nil {
 				return StorageInfo{}, false, err
 			}
+		case "health":
+			health, err := field[string](r, "value")
+			if err != nil {
+				return StorageInfo{}, false, err
+			}
+			info.Broken = health == "broken"
 		}
 	}
 	return info, ok, nil

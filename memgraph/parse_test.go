@@ -240,6 +240,11 @@ func TestStorageOfOneDatabaseIsUnderstood(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, ok)
 	assert.Equal(t, StorageInfo{Vertices: 7, Database: "d"}, info)
+
+	info, ok, err = parseStorage([]row{{"storage info": "vertex_count", "value": int64(0)}, {"storage info": "health", "value": "broken"}})
+	require.NoError(t, err)
+	assert.True(t, ok)
+	assert.Equal(t, StorageInfo{Broken: true}, info)
 }
 
 func TestNearIsWhatCatchesUpUnnoticed(t *testing.T) {

@@ -345,7 +345,7 @@ func (s Snapshot) NearLately(p Pod) bool { return s.Now.Sub(p.Instance.NearAt) <
 // data may be listed as ready and is not (observed on 3.12.0).
 func (s Snapshot) CatchesUp(main, p Pod) bool {
 	known := !main.Instance.StorageAt.IsZero() && !p.Instance.StorageAt.IsZero()
-	if !known || p.Instance.Rejoin || p.Instance.Diverged {
+	if !known || p.Instance.Rejoin || p.Instance.Diverged || p.Instance.Storage.Broken {
 		return false
 	}
 	if p.Instance.Storage.Vertices == 0 {
@@ -378,10 +378,11 @@ func (s Snapshot) FirstMode(main, p Pod) SyncMode {
 
 // WouldEmpty reports whether registering p on main could cost p's data, or that
 // this is not known: Memgraph lets an empty MAIN empty whoever it registers
-// (observed on 3.7.2 and 3.12.0).
+// (observed on 3.7.2 and 3.12.0). One whose database is broken runs empty.
 func WouldEmpty(main, p Pod) bool {
 	if main.Instance.StorageAt.IsZero() || p.Instance.StorageAt.IsZero() {
 		return true
 	}
-	return main.Instance.Storage.Vertices == 0 && p.Instance.Storage.Vertices > 0
+	ours, theirs := main.Instance.Storage, p.Instance.Storage
+	return ours.Broken || ours.Vertices == 0 && theirs.Vertices > 0
 }

@@ -141,4 +141,7 @@ type StorageInfo struct {
 	Vertices int64
 	// Database is the data set's UUID; "" before 3.5, where it is not told.
 	Database string
+	// Broken says that the data could not be recovered: the instance runs without it,
+	// and refuses queries (3.12, --storage-allow-recovery-failure).
+	Broken bool
 }

@@ -60,8 +60,9 @@ const listAge = 5 * time.Second
 //	                        | a wipe                    |
 //	                        | lost, and nobody else is  | evict
 //	                        | or commits wait for it    |
-//	                        | any, but it has diverged  | evict if lost and commits
-//	                        | or MAIN would empty it    | wait for it
+//	                        | any, but it has diverged, | evict if lost and commits
+//	                        | is broken, or MAIN would  | wait for it
+//	                        | empty it                  |
 //	                        | synchronous, in step, not | drop, register async
 //	                        | partner                   |
 //	not fit, gone           | synchronous, not partner; | drop if droppable
@@ -114,7 +115,7 @@ func (d *differ) pod(p memgraph.Pod) {
 		}
 		return
 	}
-	if p.Instance.Diverged || memgraph.WouldEmpty(d.main, p) {
+	if p.Instance.Diverged || p.Instance.Storage.Broken || memgraph.WouldEmpty(d.main, p) {
 		if registered && r.Mode.Synchronous() && d.forsaken(p, r) {
 			d.evict(p, "commits wait for it, and it cannot follow MAIN")
 		}

@@ -86,6 +86,11 @@ func lost(i int) edit {
 
 func evicted(i int) edit { return listed(i, func(r *memgraph.Replica) { r.Evicted = "uid-before" }) }
 
+// broken is what a process says of data that it could not recover.
+func broken(i int) edit {
+	return instance(i, func(in *memgraph.Instance) { in.Storage.Vertices, in.Storage.Broken = 0, true })
+}
+
 func unlisted(i int) edit {
 	return instance(0, func(in *memgraph.Instance) { in.Replicas = slices.Delete(in.Replicas, i-1, i) })
 }
@@ -230,6 +235,10 @@ func TestDiff(t *testing.T) {
 			instance(0, func(i *memgraph.Instance) { i.Storage.Vertices, i.Replicas = 0, i.Replicas[1:] })), steps{}},
 		{"commits wait for a replica that has diverged", healthy(lost(1), noPartner,
 			instance(1, func(i *memgraph.Instance) { i.Diverged = true })), steps{"evict mg_1"}},
+		{"a broken MAIN and empty replicas", healthy(unlisted(2), broken(0), func(s *memgraph.Snapshot) { s.Pods[2].Instance.Storage.Vertices = 0 }), steps{}},
+		{"a broken replica", healthy(unlisted(2), broken(2)), steps{}},
+		{"a broken MAIN without right", healthy(unlisted(2), broken(2), isMain(2)), steps{}},
+		{"commits wait for a replica that is broken", healthy(lost(1), noPartner, broken(1)), steps{"evict mg_1"}},
 		{"an empty cluster", healthy(unlisted(2), func(s *memgraph.Snapshot) {
 			for i := range s.Pods {
 				s.Pods[i].Instance.Storage.Vertices = 0

@@ -18,6 +18,7 @@ var (
 	notRunning   = Readiness{false, "Down", "its Memgraph does not run, or is not ready"}
 	notProtected = Readiness{false, "MainUnprotected", "MAIN has no partner in sync"}
 	notReplica   = Readiness{false, "NotReplica", "it is not a replica of MAIN yet"}
+	notWhole     = Readiness{false, "Broken", "its database could not be recovered"}
 	notSame      = Readiness{false, "Diverged", "its history has commits that MAIN's has not"}
 	notNear      = Readiness{false, "Behind", "it has not caught up with MAIN"}
 )
@@ -29,6 +30,7 @@ var (
 //	pod      | it                                          | gate
 //	any      | is terminating, or there is no record       | as it is
 //	         | its containers are not ready, or it refuses | closed
+//	         | its database is broken                      | closed
 //	MAIN     | answers as MAIN, in the recorded process    | open
 //	         | else                                        | as it is
 //	replica  | the record is not in sync                   | closed
@@ -45,6 +47,8 @@ func Ready(s memgraph.Snapshot, p memgraph.Pod) (r Readiness, known bool) {
 		return Readiness{}, false
 	case !p.Fit() || p.Instance.Reach == memgraph.Refused:
 		return notRunning, true
+	case p.Instance.Storage.Broken:
+		return notWhole, true
 	case p.Index == t.Main.Index:
 		return readyMain, p.Is(t.Main) && p.Answers(memgraph.RoleMain)
 	case !t.InSync:

@@ -58,6 +58,8 @@ func TestReady(t *testing.T) {
 		{"replica whose registration failed", 2, healthy(lately(2), status(2, memgraph.StatusNone)), notReplica},
 		{"replica that is to be registered anew", 2, healthy(lately(2), instance(2, func(in *memgraph.Instance) { in.Rejoin = true })), notReplica},
 		{"a MAIN without right", 2, healthy(lately(2), isMain(2)), notReplica},
+		{"MAIN whose database is broken", 0, healthy(broken(0)), notWhole},
+		{"replica whose database is broken", 2, healthy(lately(2), broken(2)), notWhole},
 		{"replica that has diverged", 2, healthy(lately(2), instance(2, func(in *memgraph.Instance) { in.Diverged = true })), notSame},
 	} {
 		t.Run(c.name, func(t *testing.T) {
