@@ -55,7 +55,7 @@ func SetAside(path string, o Order, keep int) (aside string, err error) {
 	if err := os.Rename(path, target); err != nil {
 		return "", fmt.Errorf("move data directory aside: %w", err)
 	}
-	return target, prune(path, keep)
+	return target, prune(path, target, keep)
 }
 
 // lock takes the directory as a Memgraph would, and fails where one has it.
@@ -71,13 +71,15 @@ func lock(path string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// prune deletes the oldest copies of the directory at path.
-func prune(path string, keep int) error {
+// prune deletes the oldest copies of the directory at path. The one just made stays,
+// however old the clock of who ordered it makes it.
+func prune(path, made string, keep int) error {
 	copies, err := Copies(path)
 	if err != nil {
 		return err
 	}
-	for len(copies) > max(keep, 1) {
+	copies = slices.DeleteFunc(copies, func(c string) bool { return c == made })
+	for len(copies) >= max(keep, 1) {
 		if err := os.RemoveAll(copies[0]); err != nil {
 			return fmt.Errorf("delete oldest copy: %w", err)
 		}

@@ -87,6 +87,20 @@ func TestNewestCopiesAreKept(t *testing.T) {
 	}
 }
 
+// The clock of who gave the order may be behind that of who gave the one before.
+func TestCopyJustMadeIsKept(t *testing.T) {
+	path := made(t, "1")
+	_, err := SetAside(path, order(30), 1)
+	require.NoError(t, err)
+	fill(t, path, "2")
+	aside, err := SetAside(path, order(0), 1)
+	require.NoError(t, err)
+	copies, err := Copies(path)
+	require.NoError(t, err)
+	assert.Equal(t, []string{aside}, copies, "invariant 1")
+	assert.Equal(t, "2", content(t, aside))
+}
+
 func TestNothingIsThereToMove(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mg_data")
 	aside, err := SetAside(path, order(1), 1)
