@@ -106,6 +106,7 @@ func (c *Controller) work(ctx, leading context.Context, lock *lock) {
 	c.runTerm(ctx, authority, lock.valid)
 	c.metrics.leading.Set(0)
 	c.metrics.blocked.Set(0) // the next leader's to say
+	c.metrics.lacking.Set(0)
 	c.deps.Log.Info("no longer leading", "cluster", c.cfg.StatefulSet, "reason", cmp.Or(context.Cause(authority), context.Cause(ctx)).Error())
 }
 

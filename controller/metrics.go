@@ -31,6 +31,7 @@ type metrics struct {
 	inSync     prometheus.Gauge
 	paused     prometheus.Gauge
 	blocked    prometheus.Gauge
+	lacking    prometheus.Gauge
 	probes     probeMetrics
 	plans      *prometheus.CounterVec
 	stages     *prometheus.HistogramVec
@@ -70,6 +71,7 @@ func newMetrics(r prometheus.Registerer, breakers *reconcile.Breakers) *metrics 
 		inSync:     gauge("in_sync", "1 while the record says that the partner holds every acknowledged write."),
 		paused:     gauge("paused", "1 while the record says that an operator has paused changes of MAIN and partner."),
 		blocked:    gauge("blocked", "1 while the leader needs an operator to go on."),
+		lacking:    gauge("lacking_pods", "Pods that the leader knows not to do their part for redundancy, as their readiness gates say."),
 		probes: probeMetrics{
 			isolated:  gauge("isolated", "1 while the leader's probes find neither MAIN nor its partner: it may be cut off itself."),
 			lost:      gauges("probe_lost", "1 while probes in a row have found nothing that lives.", "target"),

@@ -89,13 +89,16 @@ func TestGatesOpenOnceRedundancyIsThere(t *testing.T) {
 func TestGatesCloseWhileMainIsUnprotected(t *testing.T) {
 	inLab(t, func(l *lab) {
 		l.gated()
-		_, stop := l.start("a")
-		defer stop()
+		c, stop := l.start("a")
 		l.settled()
+		assert.Zero(t, value(t, c.metrics.lacking))
 		l.listed("mg_2", memgraph.StatusInvalid) // so nobody can stand in
 		l.lose(1)
 		<-time.After(time.Second)
 		assert.Equal(t, []string{"True Main", "gone", "False MainUnprotected"}, l.gates())
+		assert.Equal(t, 2.0, value(t, c.metrics.lacking))
+		stop()
+		assert.Zero(t, value(t, c.metrics.lacking), "the next leader's to say")
 	})
 }
 

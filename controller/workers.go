@@ -204,6 +204,7 @@ func (t *term) syncPod(ctx context.Context, name string) error {
 	if plan := failover.Decide(s); !plan.Idle() && t.urgent.queue.NumRequeues(clusterKey) == 0 {
 		t.urgent.add(clusterKey, s.Now) // else it is about to be tried again
 	}
+	t.c.metrics.lacking.Set(float64(reconcile.Lacking(s)))
 	steps := reconcile.Diff(s)
 	if pod.UID == record.Main.UID {
 		t.spread(steps)

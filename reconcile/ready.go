@@ -61,6 +61,18 @@ func Ready(s memgraph.Snapshot, p memgraph.Pod) (r Readiness, known bool) {
 	return replicaReady(s, main, p)
 }
 
+// Lacking is how many of the pods that there are to be are known not to do their part
+// for redundancy.
+func Lacking(s memgraph.Snapshot) int {
+	lacking := max(0, s.Wanted-len(s.Pods))
+	for _, p := range s.Pods {
+		if r, known := Ready(s, p); known && !r.Ready {
+			lacking++
+		}
+	}
+	return lacking
+}
+
 // replicaReady judges a replica of a MAIN that is well and protected.
 func replicaReady(s memgraph.Snapshot, main, p memgraph.Pod) (r Readiness, known bool) {
 	registration, registered := s.Registration(main, p)

@@ -14,6 +14,22 @@ func lately(i int) edit {
 	return instance(i, func(in *memgraph.Instance) { in.ListedAt, in.NearAt = now.Add(-time.Second), now.Add(-time.Second) })
 }
 
+func TestLacking(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    memgraph.Snapshot
+		want int
+	}{
+		"nobody":                        {healthy(lately(2)), 0},
+		"one is away":                   {healthy(gone(2)), 1},
+		"one dies over and over":        {healthy(lately(2), unready(2)), 1},
+		"nobody protects MAIN":          {healthy(lately(2), noPartner), 2},
+		"one of which nothing is known": {healthy(), 0},
+		"more than are asked for":       {healthy(lately(2), func(s *memgraph.Snapshot) { s.Wanted = 2 }), 0},
+	} {
+		assert.Equal(t, c.want, Lacking(c.s), name)
+	}
+}
+
 func TestReady(t *testing.T) {
 	vertices := func(i int, n int64) edit {
 		return instance(i, func(in *memgraph.Instance) { in.Storage.Vertices = n })
