@@ -34,7 +34,7 @@ func giveBack(s memgraph.Snapshot) (Plan, bool) {
 	switch {
 	case dead:
 		return revert(s, old, t.Main.Pod+" died before it was known to be MAIN"), true
-	case p.Answers(memgraph.RoleReplica) && s.Now.Sub(t.Pending.Started) > promotionTime:
+	case p.Answers(memgraph.RoleReplica) && s.Elapsed(t.Pending.Started) > promotionTime:
 		return revert(s, old, fmt.Sprintf("%s was not promoted within %s", p.Name, promotionTime)), true
 	}
 	return Plan{}, false

@@ -34,6 +34,11 @@ func obey(s memgraph.Snapshot) Plan {
 	case memgraph.OrderResume:
 		next := s.Topology
 		next.Paused, next.Acknowledged = nil, s.Now
+		for _, c := range next.History {
+			if c.When.After(next.Acknowledged) { // by the clock of another leader
+				next.Acknowledged = c.When
+			}
+		}
 		return answer(s, next, memgraph.OutcomeDone, "MAIN is replaced again where it has to be")
 	case memgraph.OrderSwitchover:
 		return switchOver(s, order)

@@ -189,11 +189,13 @@ func TestAForcedMainGetsAnEpochOfItsOwn(t *testing.T) {
 
 func TestASwitchoverThatFailsLeavesTheOldMain(t *testing.T) {
 	late := record(func(t *memgraph.Topology) { t.Pending.Started = now.Add(-promotionTime - time.Second) })
+	ahead := record(func(t *memgraph.Topology) { t.Pending.Started = now.Add(30 * time.Second) })
 	for _, c := range []decision{
 		{"the old MAIN was not demoted", healthy(switching), CallOff, "mg-0", "not demoted"},
 		{"the old MAIN was not demoted, the new one is gone", healthy(switching, gone(1)), CallOff, "mg-0", "not demoted"},
 		{"the new one was not asked to be MAIN yet", healthy(switching, role(0, memgraph.RoleReplica)), Resume, "mg-1", "because"},
 		{"the new one is not MAIN for long", healthy(switching, late, role(0, memgraph.RoleReplica)), Revert, "mg-0", "not promoted within 2s"},
+		{"the new one is not MAIN for long, by a clock that is ahead", healthy(switching, ahead, role(0, memgraph.RoleReplica)), Revert, "mg-0", "not promoted within 2s"},
 		{"the new one is MAIN, after long", healthy(switching, late, role(0, memgraph.RoleReplica), role(1, memgraph.RoleMain)), Resume, "mg-1", "because"},
 		{"the new one is gone", healthy(switching, role(0, memgraph.RoleReplica), gone(1)), Revert, "mg-0", "died"},
 		{"the new one refuses", healthy(switching, role(0, memgraph.RoleReplica), reached(1, memgraph.Refused)), Revert, "mg-0", "died"},
@@ -273,6 +275,21 @@ func TestFailoversAreLimited(t *testing.T) {
 		{"an operator orders it", healthy(gone(0), limit, failovers(3, Failover, time.Minute), ordered(memgraph.OrderFailover, "mg-1")), ForcedFailover, "mg-1", "an operator"},
 	} {
 		t.Run(c.name, c.check)
+	}
+}
+
+// What an operator acknowledges is what is in the history, whatever clock wrote it.
+func TestAnAcknowledgementCoversAllThatFailed(t *testing.T) {
+	for _, ahead := range []time.Duration{-30 * time.Second, 30 * time.Second} {
+		s := healthy(ordered(memgraph.OrderResume, ""), record(func(t *memgraph.Topology) {
+			for range 3 {
+				t.History = append(t.History, memgraph.Change{Kind: string(Failover), When: now.Add(ahead)})
+			}
+		}))
+		s.Policy.MaxFailovers, s.Policy.FailoverWindow = 3, 10*time.Minute
+		s.Topology = Decide(s).Record
+		gone(0)(&s)
+		assert.Equal(t, Failover, Decide(s).Kind, "history %s ahead", ahead)
 	}
 }
 

@@ -19,7 +19,9 @@ const (
 
 // reseed decides about replicas whose data keeps them from following MAIN, which is
 // well, with a partner that is in sync or none. Only one pod at a time is to start
-// empty, and only beside a MAIN that has data to give.
+// empty, and only beside a MAIN that has data to give. One that crashes although it was
+// told to is not told again: it is not its data that it dies of, as with a full disk, and
+// what it held would be pruned for the sake of what it has copied since.
 //
 //	order | the pod                                          | plan
 //	some  | is MAIN, the partner in sync, or beyond the      | EndReseed
@@ -69,9 +71,9 @@ func followUp(s memgraph.Snapshot, main memgraph.Pod) Plan {
 	}
 	why := useless(s, main, p)
 	switch r, registered := s.Registration(main, p); {
-	case why == "" && registered && r.InStep() && p.Answers(memgraph.RoleReplica):
+	case why == "" && registered && r.InStep() && p.Answers(memgraph.RoleReplica) && p.Crashes < crashLoop:
 		return end(fmt.Sprintf("%s started empty and is in step with MAIN", p.Name))
-	case why != "" && p.Instance.Reach == memgraph.Answered && s.Now.Sub(order.Since) > reseedAgain:
+	case why != "" && p.Instance.Reach == memgraph.Answered && s.Elapsed(order.Since) > reseedAgain:
 		return beginReseed(s, p, why)
 	}
 	return Plan{Kind: Nothing, Reason: order.Pod + " is starting empty: " + order.Reason}
@@ -92,7 +94,7 @@ func useless(s memgraph.Snapshot, main, p memgraph.Pod) string {
 		return ""
 	case main.Instance.StorageAt.IsZero(), main.Instance.Storage.Vertices == 0:
 		return ""
-	case p.Crashes >= crashLoop && t.InSync:
+	case p.Crashes >= crashLoop && t.InSync && t.Reseed == nil:
 		return fmt.Sprintf("%s has crashed %d times without being ready", p.Name, p.Crashes)
 	case p.Instance.Reach != memgraph.Answered:
 		return ""

@@ -117,6 +117,11 @@ func (v Verdict) Lost() bool { return v == Hung || v == Unreachable }
 // not answer when it was asked over another connection either.
 func (p Pod) Stuck() bool { return p.Instance.Verdict.Lost() && p.Instance.Reach == Silent }
 
+// Elapsed is the time since a leader wrote t into the record, by a clock that may not
+// have been ours: one that is ahead is as wrong as one that is behind, and must not
+// have anybody wait for it.
+func (s Snapshot) Elapsed(t time.Time) time.Duration { return s.Now.Sub(t).Abs() }
+
 // Pod returns the pod with the given ordinal.
 func (s Snapshot) Pod(index int) (Pod, bool) {
 	for _, p := range s.Pods {
