@@ -208,7 +208,7 @@ func guardCommand(stderr io.Writer) *cobra.Command {
 			if err := errors.Join(g.Validate(), secured.Validate()); err != nil {
 				return err
 			}
-			auth, err := credentials.Auth(credentialsOfEnvironment())
+			login, err := credentials.Login(credentialsOfEnvironment())
 			if err != nil {
 				return err
 			}
@@ -216,7 +216,7 @@ func guardCommand(stderr io.Writer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			prober := memgraph.NewProber(auth, rules)
+			prober := memgraph.NewProber(login, rules)
 			defer prober.Close()
 			return g.Run(cmd.Context(), prober, slog.New(slog.NewJSONHandler(stderr, nil)))
 		},
@@ -310,24 +310,24 @@ func (o *options) run(ctx context.Context) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	auth, err := o.credentials.Auth(credentialsOfEnvironment())
+	login, err := o.credentials.Login(credentialsOfEnvironment())
 	if err != nil {
 		return err
 	}
 	if o.gateway.BackendTLS, err = o.tls.Rules(); err != nil {
 		return fmt.Errorf("--memgraph-tls: %w", err)
 	}
-	return o.serve(ctx, restConfig, auth, log)
+	return o.serve(ctx, restConfig, login, log)
 }
 
 // serve runs controller, gateway and HTTP server. At the end of ctx the
 // controller stops first, its lease released, and the gateway last.
-func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.Auth, log *slog.Logger) error {
+func (o *options) serve(ctx context.Context, restConfig *rest.Config, login bolt.Login, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	var suspect atomic.Pointer[func()] // the controller's, once there is one
-	o.gateway.Auth, o.gateway.Logger, o.gateway.Registerer = auth, log, registry
+	o.gateway.Login, o.gateway.Logger, o.gateway.Registerer = login, log, registry
 	o.gateway.Lost = func(string, int64) {
 		if f := suspect.Load(); f != nil {
 			(*f)()
@@ -341,8 +341,8 @@ func (o *options) serve(ctx context.Context, restConfig *rest.Config, auth bolt.
 	if err != nil {
 		return err
 	}
-	client := memgraph.NewClient(auth, o.gateway.BackendTLS)
-	newProber := func() *memgraph.Prober { return memgraph.NewProber(auth, o.gateway.BackendTLS) }
+	client := memgraph.NewClient(login, o.gateway.BackendTLS)
+	newProber := func() *memgraph.Prober { return memgraph.NewProber(login, o.gateway.BackendTLS) }
 	urgentProber, sentinel, prober := newProber(), newProber(), newProber()
 	defer urgentProber.Close()
 	defer sentinel.Close()

@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"memgraph-controller/memgraph"
-	"memgraph-controller/memgraph/bolt"
 	"memgraph-controller/memgraph/memgraphtest"
 )
 
@@ -40,7 +39,7 @@ func (d direct) Identify(ctx context.Context, _ string) (memgraph.Identity, erro
 // does, over and over.
 func probing(t testing.TB) (probe func()) {
 	main := memgraphtest.RunT(t)
-	prober := memgraph.NewProber(bolt.Auth{}, nil)
+	prober := memgraph.NewProber(nil, nil)
 	t.Cleanup(prober.Close)
 	cs, _ := newClientset()
 	term := testTerm(t, cs, newFleet(0))

@@ -21,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"memgraph-controller/memgraph"
-	"memgraph-controller/memgraph/bolt"
 	"memgraph-controller/memgraph/memgraphtest"
 	"memgraph-controller/reconcile"
 )
@@ -90,7 +89,7 @@ func TestSickPodsDelayNoOther(t *testing.T) {
 	main, err := lab.Control(s.before.Record.Main)
 	require.NoError(t, err)
 	defer main.Close()
-	hand := memgraph.NewClient(bolt.Auth{}, nil)
+	hand := memgraph.NewClient(nil, nil)
 	defer func() { assert.NoError(t, hand.Close(context.WithoutCancel(ctx))) }()
 	well, sick := bystanders(s.before)[0], bystanders(s.before)[1]
 	work := s.waits(ctx, "queue_work_seconds", "routine")

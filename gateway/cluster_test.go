@@ -36,7 +36,7 @@ func startPair(t testing.TB, edit func(*Config), options ...func(*memgraphtest.C
 		p.nodes[i], p.ports[i] = memgraphtest.RunT(t, options...), memgraphtest.FreePort(t, "127.0.0.1")
 	}
 	p.g = startGateway(t, func(c *Config) {
-		c.Auth, c.Logger = p.auth, nil
+		c.Login, c.Logger = func() bolt.Auth { return p.auth }, nil
 		if edit != nil {
 			edit(c)
 		}

@@ -76,8 +76,8 @@ var CommonVersions = []bolt.Version{{Major: 5, Minor: 2}, {Major: 4, Minor: 3}}
 
 // Config of a Gateway. Zero limits take the defaults above.
 type Config struct {
-	Listen string    // host:port for clients
-	Auth   bolt.Auth // for the control link; clients bring their own
+	Listen string     // host:port for clients
+	Login  bolt.Login // for the control link; clients bring their own
 	Logger *slog.Logger
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer

@@ -52,7 +52,7 @@ func openLink(ctx context.Context, addr string, cfg *Config) (*link, error) {
 	l := &link{conn: conn}
 	l.bind(ctx)
 	if err = conn.SetDeadline(time.Now().Add(giveUpAfter)); err == nil {
-		l.client, err = bolt.Open(conn, cfg.Auth, userAgent)
+		l.client, err = bolt.Open(conn, cfg.Login.Auth(), userAgent)
 	}
 	if err != nil {
 		l.close()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -215,15 +216,20 @@ func TestClientsAreParkedWhileConnectionsAreRefused(t *testing.T) {
 	assert.Empty(t, losses)
 }
 
+// A password that was changed is told, and the new one taken once it is known.
 func TestARefusedLoginIsNotRepeatedInHaste(t *testing.T) {
 	p := startProcess(t, "main", "x")
 	p.password = "changed"
-	g := startGateway(t, func(c *Config) { c.Auth = bolt.Auth{User: "gateway", Password: "secret"} })
+	var password atomic.Value
+	password.Store("secret")
+	g := startGateway(t, func(c *Config) {
+		c.Login = func() bolt.Auth { return bolt.Auth{User: "gateway", Password: password.Load().(string)} }
+	})
 	g.Serve("memgraph-0", p.addr, "x", 1)
 	waitFor(t, "trouble", func() bool { return g.Status().Trouble != "" })
 	assert.Contains(t, g.Status().Trouble, "Authentication failure")
 	assert.EqualValues(t, 1, p.links.Load())
-	p.set(func(p *process) { p.password = "secret" })
+	password.Store("changed")
 	waitForState(t, g, Serving)
 	assert.EqualValues(t, 2, p.links.Load())
 }

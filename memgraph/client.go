@@ -36,7 +36,7 @@ const (
 // ErrUnauthenticated or the errors it names. Addresses are host:port of Bolt.
 // It is safe for concurrent use.
 type Client struct {
-	auth  bolt.Auth
+	login bolt.Login
 	rules *tls.Config
 
 	mu     sync.Mutex
@@ -44,11 +44,10 @@ type Client struct {
 	closed bool
 }
 
-// NewClient logs in with auth everywhere; without a user it sends none. Its
-// connections are secured by rules (see TLS), and plain if that is nil. Close it
-// to end them.
-func NewClient(auth bolt.Auth, rules *tls.Config) *Client {
-	return &Client{auth: auth, rules: rules, lines: map[string]*line{}}
+// NewClient logs in by login everywhere; without a user it sends none. Its connections
+// are secured by rules (see TLS), and plain if that is nil. Close it to end them.
+func NewClient(login bolt.Login, rules *tls.Config) *Client {
+	return &Client{login: login, rules: rules, lines: map[string]*line{}}
 }
 
 // Role is the instance's present role. It answers while commits are blocked.
@@ -226,7 +225,7 @@ func (c *Client) question(ctx context.Context, addr, question string) ([]row, er
 		return nil, err
 	}
 	rows, err := l.question(ctx, question)
-	return rows, classify(ctx, err)
+	return rows, c.outcome(ctx, addr, err)
 }
 
 // exec sends a statement in auto-commit and takes its whole answer (invariant 1). Who
@@ -237,7 +236,17 @@ func (c *Client) exec(ctx context.Context, addr, statement string) error {
 	if err != nil {
 		return err
 	}
-	return classify(ctx, l.exec(ctx, statement))
+	return c.outcome(ctx, addr, l.exec(ctx, statement))
+}
+
+// outcome is what an error comes to. A driver never logs in as anybody else: where it was
+// refused, the next statement has another.
+func (c *Client) outcome(ctx context.Context, addr string, err error) error {
+	err = classify(ctx, err)
+	if errors.Is(err, ErrUnauthenticated) {
+		_ = c.Forget(ctx, addr)
+	}
+	return err
 }
 
 func (c *Client) line(ctx context.Context, addr string) (*line, error) {
@@ -250,8 +259,8 @@ func (c *Client) line(ctx context.Context, addr string) (*line, error) {
 		return l, nil
 	}
 	token := neo4j.NoAuth()
-	if c.auth.User != "" {
-		token = neo4j.BasicAuth(c.auth.User, c.auth.Password, "")
+	if auth := c.login.Auth(); auth.User != "" {
+		token = neo4j.BasicAuth(auth.User, auth.Password, "")
 	}
 	scheme := "bolt"
 	if c.rules != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -43,7 +44,7 @@ func server(t *testing.T, host string, options ...func(*memgraphtest.Config)) *m
 
 func newClient(t *testing.T, auth bolt.Auth) *memgraph.Client {
 	t.Helper()
-	c := memgraph.NewClient(auth, nil)
+	c := memgraph.NewClient(func() bolt.Auth { return auth }, nil)
 	t.Cleanup(func() { assert.NoError(t, c.Close(context.WithoutCancel(t.Context()))) })
 	return c
 }
@@ -339,7 +340,7 @@ func TestAPromotionDoesNotWaitForThePoll(t *testing.T) {
 
 func listens(t *testing.T, host string) bool {
 	t.Helper()
-	prober := memgraph.NewProber(bolt.Auth{}, nil)
+	prober := memgraph.NewProber(nil, nil)
 	return prober.Listens(within(t, time.Second), fmt.Sprintf("%s:%d", host, memgraph.ReplicationPort)) == nil
 }
 
@@ -368,7 +369,7 @@ func TestNothingIsSentAfterAPause(t *testing.T) {
 func TestNothingOutlivesItsContext(t *testing.T) {
 	s := server(t, hosts[0])
 	c := newClient(t, bolt.Auth{})
-	prober := memgraph.NewProber(bolt.Auth{}, nil)
+	prober := memgraph.NewProber(nil, nil)
 	t.Cleanup(prober.Close)
 	_, err := c.Role(within(t, time.Second), s.Addr())
 	require.NoError(t, err)
@@ -392,7 +393,7 @@ func TestNothingOutlivesItsContext(t *testing.T) {
 
 func TestWhoAnswersIsToldAcrossRestarts(t *testing.T) {
 	s := server(t, hosts[0])
-	prober := memgraph.NewProber(bolt.Auth{}, nil)
+	prober := memgraph.NewProber(nil, nil)
 	t.Cleanup(prober.Close)
 	first, err := prober.Identify(within(t, time.Second), s.Addr())
 	require.NoError(t, err)
@@ -442,7 +443,7 @@ func TestCredentials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := newClient(t, c.auth).Role(within(t, time.Second), s.Addr())
 			assert.ErrorIs(t, err, c.kind)
-			prober := memgraph.NewProber(c.auth, nil)
+			prober := memgraph.NewProber(func() bolt.Auth { return c.auth }, nil)
 			defer prober.Close()
 			_, err = prober.Identify(within(t, time.Second), s.Addr())
 			assert.ErrorIs(t, err, c.kind)
@@ -453,8 +454,46 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+// A password that is changed is first refused, and then, once the files hold the new
+// one, not any more; who is logged in goes on.
+func TestRotatedCredentials(t *testing.T) {
+	s := server(t, hosts[0], func(c *memgraphtest.Config) { c.User, c.Password = "admin", "old" })
+	dir := t.TempDir()
+	files := memgraph.Credentials{UserFile: filepath.Join(dir, "user"), PasswordFile: filepath.Join(dir, "password")}
+	write := func(path, content string) { require.NoError(t, os.WriteFile(path, []byte(content), 0o600)) }
+	write(files.UserFile, "admin")
+	write(files.PasswordFile, "old")
+	login, err := files.Login(bolt.Auth{})
+	require.NoError(t, err)
+	warm, cold := memgraph.NewProber(login, nil), memgraph.NewProber(login, nil)
+	t.Cleanup(warm.Close)
+	t.Cleanup(cold.Close)
+	client := memgraph.NewClient(login, nil)
+	t.Cleanup(func() { assert.NoError(t, client.Close(context.WithoutCancel(t.Context()))) })
+	identify := func(p *memgraph.Prober) error {
+		_, err := p.Identify(within(t, time.Second), s.Addr())
+		return err
+	}
+	require.NoError(t, identify(warm))
+
+	require.NoError(t, s.SetFaults(memgraphtest.Faults{Password: "new"}))
+	assert.NoError(t, identify(warm), "it is logged in")
+	for range 2 {
+		assert.ErrorIs(t, identify(cold), memgraph.ErrUnauthenticated)
+		_, err = client.Role(within(t, time.Second), s.Addr())
+		assert.ErrorIs(t, err, memgraph.ErrUnauthenticated)
+	}
+	require.NoError(t, os.Remove(files.PasswordFile)) // as a Secret is while it is replaced
+	assert.ErrorIs(t, identify(cold), memgraph.ErrUnauthenticated)
+	write(files.PasswordFile, "new")
+	assert.NoError(t, identify(cold))
+	_, err = client.Role(within(t, time.Second), s.Addr())
+	assert.NoError(t, err)
+	assert.NoError(t, identify(warm))
+}
+
 func TestAClosedClientRefuses(t *testing.T) {
-	c := memgraph.NewClient(bolt.Auth{}, nil)
+	c := memgraph.NewClient(nil, nil)
 	require.NoError(t, c.Close(t.Context()))
 	_, err := c.Role(t.Context(), "127.0.0.1:1")
 	assert.ErrorContains(t, err, "closed")

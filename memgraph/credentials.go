@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"memgraph-controller/memgraph/bolt"
 )
@@ -18,8 +19,26 @@ type Credentials struct {
 
 // AddFlags has f set c.
 func (c *Credentials) AddFlags(f *flag.FlagSet) {
-	f.StringVar(&c.UserFile, "user-file", "", "file that holds Memgraph's user name")
-	f.StringVar(&c.PasswordFile, "password-file", "", "file that holds Memgraph's password")
+	f.StringVar(&c.UserFile, "user-file", "", "file that holds Memgraph's user name, read anew for each login")
+	f.StringVar(&c.PasswordFile, "password-file", "", "file that holds Memgraph's password, read anew for each login")
+}
+
+// Login is what Auth returns, read anew by every call: files may be renewed. While they
+// cannot be used it is what they held before.
+func (c Credentials) Login(env bolt.Auth) (bolt.Login, error) {
+	var mu sync.Mutex
+	auth, err := c.Auth(env)
+	if err != nil {
+		return nil, err
+	}
+	return func() bolt.Auth {
+		mu.Lock()
+		defer mu.Unlock()
+		if renewed, err := c.Auth(env); err == nil {
+			auth = renewed
+		}
+		return auth
+	}, nil
 }
 
 // Auth is what the files hold, or else env, which is that of the environment; without

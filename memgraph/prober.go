@@ -23,7 +23,7 @@ type Identity struct {
 // so that an answer costs one exchange and a process that died is noticed by
 // its connection. It is safe for concurrent use.
 type Prober struct {
-	auth  bolt.Auth
+	login bolt.Login
 	rules *tls.Config
 
 	asking sync.WaitGroup
@@ -42,10 +42,10 @@ type link struct {
 	client *bolt.Client
 }
 
-// NewProber logs in with auth everywhere; without a user it sends none. Its
-// connections are secured by rules (see TLS), and plain if that is nil.
-func NewProber(auth bolt.Auth, rules *tls.Config) *Prober {
-	return &Prober{auth: auth, rules: rules, links: map[string]*link{}}
+// NewProber logs in by login everywhere; without a user it sends none. Its connections
+// are secured by rules (see TLS), and plain if that is nil.
+func NewProber(login bolt.Login, rules *tls.Config) *Prober {
+	return &Prober{login: login, rules: rules, links: map[string]*link{}}
 }
 
 // Identify asks the instance at addr for its role and run_id. A connection that
@@ -188,7 +188,7 @@ func (p *Prober) open(l *link, addr string) (err error) {
 	}
 	defer bound(ctx, l.conn)()
 	_ = l.conn.SetDeadline(time.Now().Add(lateAnswer))
-	client, err := bolt.Open(&greeting{Conn: l.conn, ctx: ctx}, p.auth, UserAgent)
+	client, err := bolt.Open(&greeting{Conn: l.conn, ctx: ctx}, p.login.Auth(), UserAgent)
 	if err != nil {
 		return classify(ctx, err)
 	}

@@ -50,7 +50,7 @@ func storm(t *testing.T, s *memgraphtest.Server, auth bolt.Auth) {
 // askers are those who put questions, each with what puts one.
 func askers(t *testing.T, auth bolt.Auth) map[string]func(context.Context, string) error {
 	t.Helper()
-	c, p := newClient(t, auth), memgraph.NewProber(auth, nil)
+	c, p := newClient(t, auth), memgraph.NewProber(func() bolt.Auth { return auth }, nil)
 	t.Cleanup(p.Close)
 	return map[string]func(context.Context, string) error{
 		"client": func(ctx context.Context, addr string) error {

@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"memgraph-controller/memgraph"
-	"memgraph-controller/memgraph/bolt"
 	"memgraph-controller/memgraph/memgraphtest"
 )
 
@@ -40,13 +39,13 @@ func TestTLS(t *testing.T) {
 			require.NoError(t, c.tls.Validate())
 			rules, err := c.tls.Rules()
 			require.NoError(t, err)
-			prober := memgraph.NewProber(bolt.Auth{}, rules)
+			prober := memgraph.NewProber(nil, rules)
 			defer prober.Close()
 			id, err := prober.Identify(within(t, time.Second), c.addr)
 			assert.ErrorIs(t, err, c.kind)
 			assert.NotErrorIs(t, err, memgraph.ErrRefused)
 
-			client := memgraph.NewClient(bolt.Auth{}, rules)
+			client := memgraph.NewClient(nil, rules)
 			defer func() { assert.NoError(t, client.Close(t.Context())) }()
 			role, err := client.Role(within(t, time.Second), c.addr)
 			assert.Equal(t, c.kind == nil, err == nil, "%v", err)
@@ -61,7 +60,7 @@ func TestRenewedAuthorities(t *testing.T) {
 	s := server(t, hosts[0], func(c *memgraphtest.Config) { c.CertFile, c.KeyFile = a.CertFile, a.KeyFile })
 	rules, err := memgraph.TLS{Mode: memgraph.TLSOn, CAFile: other.CAFile}.Rules()
 	require.NoError(t, err)
-	prober := memgraph.NewProber(bolt.Auth{}, rules)
+	prober := memgraph.NewProber(nil, rules)
 	defer prober.Close()
 	_, err = prober.Identify(within(t, time.Second), s.Addr())
 	require.ErrorIs(t, err, memgraph.ErrUnauthenticated)

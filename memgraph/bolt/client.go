@@ -17,6 +17,18 @@ const maxAnswer = 1 << 20
 // Auth holds credentials; without a user the scheme is "none".
 type Auth struct{ User, Password string }
 
+// Login is whom a new connection logs in as; nil is nobody. It is safe for concurrent
+// use.
+type Login func() Auth
+
+// Auth is what to log in with now.
+func (l Login) Auth() Auth {
+	if l == nil {
+		return Auth{}
+	}
+	return l()
+}
+
 func (a Auth) fields() map[string]any {
 	if a.User == "" {
 		return map[string]any{"scheme": "none"}

@@ -22,6 +22,8 @@ type Faults struct {
 	// LoginTime is what each login costs, with or without a user, in the
 	// configuration's place.
 	LoginTime time.Duration `json:"login_time,omitempty"`
+	// Password is what logins need, in the configuration's place: it was changed.
+	Password string `json:"password,omitempty"`
 	// CommitTime passes in each commit: nothing else begins, reads neither.
 	CommitTime time.Duration `json:"commit_time,omitempty"`
 	// FailPrepares is how many of the next commits a replica refuses to take; a

@@ -26,7 +26,8 @@ func (s *session) authenticate(auth map[string]any) bool {
 		return false
 	}
 	s.hash(cmp.Or(s.faults.now().LoginTime, s.cfg.LoginTime))
-	return subtle.ConstantTimeCompare([]byte(password), []byte(s.cfg.Password)) == 1
+	needed := cmp.Or(s.faults.now().Password, s.cfg.Password)
+	return subtle.ConstantTimeCompare([]byte(password), []byte(needed)) == 1
 }
 
 // hash takes the time that checking a password takes.
