@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -265,7 +266,16 @@ func (e effects) Answers(ctx context.Context, pod memgraph.Pod) error {
 	if err := e.leads(ctx, pod); err != nil {
 		return err
 	}
-	return e.c.deps.Prober.Listens(ctx, pod.ReplicationAddr())
+	err := e.c.deps.Prober.Listens(ctx, pod.ReplicationAddr())
+	e.note(pod, func(i *memgraph.Instance) {
+		before := i.DeafSince
+		i.DeafSince, i.DeafAt = time.Time{}, time.Time{}
+		if errors.Is(err, memgraph.ErrRefused) {
+			i.DeafAt = time.Now()
+			i.DeafSince = cmp.Or(before, i.DeafAt)
+		}
+	})
+	return err
 }
 
 // leads returns an error if MAIN is told a name that leads to another than pod: caches

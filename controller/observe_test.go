@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"memgraph-controller/memgraph"
 	"memgraph-controller/reconcile"
@@ -102,11 +104,25 @@ func TestWhoDoesNotListenIsNotRegistered(t *testing.T) {
 		_, stop := l.start("a")
 		defer stop()
 		l.protected()
-		<-time.After(5 * time.Second)
+		<-time.After(4 * time.Second)
 		assert.Empty(t, l.fleet.statements("register mg_2"), "REGISTER would block MAIN for as long as nobody answers")
 		l.fleet.with(2, func(i *instance) { i.deaf = false })
 		<-time.After(routineLastRetry)
 		assert.Len(t, l.fleet.statements("register mg_2"), 1)
+	})
+}
+
+// A demotion that finds its port taken leaves a replica that no MAIN can ever reach.
+func TestWhoNeverListensIsReplaced(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.fleet.with(2, func(i *instance) { i.deaf = true })
+		_, stop := l.start("a")
+		defer stop()
+		l.protected()
+		<-time.After(time.Minute)
+		assert.Empty(t, l.fleet.statements("register mg_2"))
+		_, err := l.cs.CoreV1().Pods(testNamespace).Get(t.Context(), "mg-2", metav1.GetOptions{})
+		assert.True(t, apierrors.IsNotFound(err), "%v", err)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	clienttesting "k8s.io/client-go/testing"
 
 	"memgraph-controller/memgraph"
 )
@@ -228,6 +230,16 @@ func TestStatusAndHistoryAreTables(t *testing.T) {
 		assert.Regexp(t, `(?m)^main: +`+next.Pod+`$`, out.String())
 		assert.Regexp(t, `(?m)^last order: +switchover `+next.Pod+`: done: `+next.Pod+` is MAIN`, out.String())
 		assert.Regexp(t, `(?m)^`+next.Pod+` +`+next.IP+` .* main `, out.String())
+		out.Reset()
+		l.api.intercept(func(a clienttesting.Action) error {
+			if a.GetResource().Resource == "leases" {
+				return errors.New("no route to host")
+			}
+			return nil
+		})
+		<-time.After(Defaults.LeaseDuration + time.Second)
+		require.NoError(t, o.Status(t.Context()))
+		assert.Regexp(t, `(?m)^leader: +a, or nobody: its lease has run out, by the clock of this machine$`, out.String())
 		out.Reset()
 		require.NoError(t, o.History(t.Context(), Table))
 		assert.Regexp(t, `(?m)^2000-\S+ +2 +switchover +mg-0 +`+next.Pod+` +\d+ms +an operator asked for it$`, out.String())

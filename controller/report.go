@@ -46,10 +46,11 @@ func (o *Operator) leader(ctx context.Context) (string, error) {
 	case lease.Spec.HolderIdentity == nil || lease.Spec.RenewTime == nil || lease.Spec.LeaseDurationSeconds == nil:
 		return "", nil
 	}
-	if lasts := time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second; time.Since(lease.Spec.RenewTime.Time) > lasts {
-		return "", nil
+	holder := *lease.Spec.HolderIdentity
+	if lasts := time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second; time.Since(lease.Spec.RenewTime.Time) > lasts && holder != "" {
+		holder += ", or nobody: its lease has run out, by the clock of this machine"
 	}
-	return *lease.Spec.HolderIdentity, nil
+	return holder, nil
 }
 
 func (o *Operator) pods(ctx context.Context) ([]corev1.Pod, error) {

@@ -13,7 +13,7 @@ import (
 
 // diskTrouble is for how long a disk stays full: the process that died of it has come
 // back by then, and MAIN has tried to ship to it.
-const diskTrouble = 4 * time.Second
+const diskTrouble = 2 * time.Second
 
 // fill has pod's disk be full, or not any more. A process that has just died of it
 // cannot be told yet.

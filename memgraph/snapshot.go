@@ -75,6 +75,9 @@ type Instance struct {
 	Behind           int64
 	// Diverged says that this process was refused as a replica of MAIN.
 	Diverged bool
+	// DeafSince and DeafAt are when it was first and last found that nobody listens where
+	// MAIN would look for this replica; zero where somebody did since.
+	DeafSince, DeafAt time.Time
 	// Rejoin says that MAIN may list this process by a registration from before
 	// it lost its data, which only a new registration mends.
 	Rejoin bool
@@ -336,6 +339,10 @@ func (s Snapshot) Lost(r Replica) bool {
 func (s Snapshot) Forsaken(p Pod, r Replica) bool {
 	return s.Lost(r) && p.HasAddress(r.Address) && s.Now.Sub(p.Instance.Since) >= lostAge
 }
+
+// Deaf reports whether nobody has listened for MAIN in p for so long that nobody will: a
+// demotion that found its port taken leaves such a replica (observed on 3.7.2 and 3.12.0).
+func (p Pod) Deaf() bool { return p.Instance.DeafAt.Sub(p.Instance.DeafSince) >= lostAge }
 
 // nearAge is how long what a MAIN said of a replica stays true enough: it falls
 // behind by what is committed meanwhile, seconds at most.

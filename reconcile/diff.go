@@ -54,7 +54,8 @@ const listAge = 5 * time.Second
 //	ordered to start empty  | any                       | evict
 //	MAIN without right      | none                      | demote, register
 //	                        | some, droppable           | demote, drop, register
-//	replica                 | none                      | register
+//	replica                 | none, and it is deaf      | evict
+//	                        | none                      | register
 //	                        | ghost, diverged, another  | drop if droppable, register async
 //	                        | address, or from before   |
 //	                        | a wipe                    |
@@ -146,6 +147,8 @@ func (d *differ) subdue(p memgraph.Pod, r memgraph.Replica, registered bool) {
 // partner's in another mode takes clients that are held: it is failover's.
 func (d *differ) follow(p memgraph.Pod, r memgraph.Replica, registered bool) {
 	switch {
+	case !registered && p.Deaf():
+		d.evict(p, "it does not listen for its MAIN, which only another process mends")
 	case !registered:
 		d.register(p, d.s.FirstMode(d.main, p), "it is a replica without registration")
 	case d.stray(p, r) && (r.Mode.Synchronous() || d.othersFit(p)):

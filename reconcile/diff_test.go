@@ -86,6 +86,11 @@ func lost(i int) edit {
 
 func evicted(i int) edit { return listed(i, func(r *memgraph.Replica) { r.Evicted = "uid-before" }) }
 
+// deaf has nobody listen for MAIN in pod i.
+func deaf(i int, since time.Duration) edit {
+	return instance(i, func(in *memgraph.Instance) { in.DeafSince, in.DeafAt = now.Add(-since), now })
+}
+
 // broken is what a process says of data that it could not recover.
 func broken(i int) edit {
 	return instance(i, func(in *memgraph.Instance) { in.Storage.Vertices, in.Storage.Broken = 0, true })
@@ -154,6 +159,9 @@ func TestDiff(t *testing.T) {
 		{"a replica of another database", healthy(lost(2), database(0, "a"), database(2, "b")), steps{}},
 
 		{"a replica without registration", healthy(unlisted(2)), steps{"register mg_2 async"}},
+		{"a replica without registration that is deaf", healthy(unlisted(2), deaf(2, time.Minute)), steps{"evict mg_2"}},
+		{"a replica without registration that is deaf for a moment", healthy(unlisted(2), deaf(2, time.Second)), steps{"register mg_2 async"}},
+		{"a replica without registration that is deaf, while paused", healthy(unlisted(2), deaf(2, time.Minute), func(s *memgraph.Snapshot) { s.Topology.Paused = new(memgraph.Pause) }), steps{}},
 		{"the partner without registration, far behind: async first", healthy(notInSync, unlisted(1),
 			instance(1, func(i *memgraph.Instance) { i.ListedAt = now })), steps{"register mg_1 async"}},
 		{"the partner without registration, near", healthy(notInSync, unlisted(1),
