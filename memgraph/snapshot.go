@@ -73,14 +73,19 @@ type Instance struct {
 	// for a few; the zero time is never.
 	ListedAt, NearAt time.Time
 	Behind           int64
+	Obstacles
+}
+
+// Obstacles are what keeps a process from following MAIN.
+type Obstacles struct {
 	// Diverged says that this process was refused as a replica of MAIN.
 	Diverged bool
-	// DeafSince and DeafAt are when it was first and last found that nobody listens where
-	// MAIN would look for this replica; zero where somebody did since.
-	DeafSince, DeafAt time.Time
 	// Rejoin says that MAIN may list this process by a registration from before
 	// it lost its data, which only a new registration mends.
 	Rejoin bool
+	// DeafSince and DeafAt are when it was first and last found that nobody listens where
+	// MAIN would look for this replica; zero where somebody did since.
+	DeafSince, DeafAt time.Time
 }
 
 // Reach is how the last attempt to ask an instance ended.
