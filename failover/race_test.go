@@ -3,5 +3,5 @@
 package failover
 
 // stride: the race detector makes a decision five times as long, and each is one
-// goroutine's anyway. Every fifth cluster is judged with it.
-const stride = 5
+// goroutine's anyway. Every seventh cluster is judged with it.
+const stride = 7
