@@ -47,7 +47,7 @@ const module = "memgraph-controller"
 // which a restarted instance is told from the one it replaced.
 var imports = map[string]struct{ ours, others []string }{
 	".":                     {ours: []string{"controller", "gateway", "memgraph", "memgraph/bolt"}, others: []string{"k8s.io/...", "github.com/spf13/...", "github.com/prometheus/client_golang/...", "golang.org/x/sync/..."}},
-	"controller":            {ours: []string{"failover", "reconcile", "memgraph", "memgraph/datadir"}, others: []string{"k8s.io/...", "github.com/prometheus/client_golang/...", "github.com/prometheus/procfs"}},
+	"controller":            {ours: []string{"failover", "reconcile", "memgraph", "memgraph/datadir"}, others: []string{"k8s.io/...", "github.com/prometheus/client_golang/..."}},
 	"failover":              {ours: []string{"memgraph"}},
 	"reconcile":             {ours: []string{"memgraph"}, others: []string{"github.com/sony/gobreaker/v2"}},
 	"memgraph":              {ours: []string{"memgraph/bolt"}, others: []string{"github.com/neo4j/neo4j-go-driver/..."}},
@@ -435,13 +435,12 @@ func TestAlertsAreAboutWhatIsMeasured(t *testing.T) {
 	}
 }
 
-// The product is kept lean: another direct dependency needs a reason here. Procfs, which
-// client_golang brings along, finds whose a socket is.
+// The product is kept lean: another direct dependency needs a reason here.
 func TestDirectDependenciesAreFew(t *testing.T) {
 	allowed := []string{
 		"k8s.io/client-go", "k8s.io/apimachinery", "k8s.io/api", "k8s.io/klog/v2",
 		"github.com/neo4j/neo4j-go-driver/v5", "github.com/sony/gobreaker/v2", "github.com/stretchr/testify",
-		"github.com/prometheus/client_golang", "github.com/prometheus/procfs", "github.com/spf13/cobra", "golang.org/x/sync", "go.uber.org/goleak",
+		"github.com/prometheus/client_golang", "github.com/spf13/cobra", "golang.org/x/sync", "go.uber.org/goleak",
 	}
 	text, err := os.ReadFile("go.mod")
 	require.NoError(t, err)

@@ -2,18 +2,19 @@ package controller
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
-
-	"github.com/prometheus/procfs"
 )
 
 const (
@@ -21,7 +22,7 @@ const (
 	// half a millisecond.
 	lastQuestion = 100 * time.Millisecond
 	// listening is the state of a socket that does, as Linux numbers them.
-	listening = 0x0A
+	listening = "0A"
 )
 
 // Guard ends a Memgraph that hangs as soon as its pod is deleted. A kubelet would take 3 s
@@ -105,40 +106,70 @@ func endListener(address string) error {
 	return nil
 }
 
-// listeners are the processes that listen at address, or at all addresses with its port.
+// listeners are the processes that listen at address, or at all addresses with its port,
+// among those whose files may be looked at. Source: Linux, proc_pid_fd(5), proc_net_tcp.
 func listeners(address string) (pids []int, err error) {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return nil, err
 	}
-	fs, err := procfs.NewDefaultFS()
+	sockets, err := socketsAt(at)
 	if err != nil {
 		return nil, err
 	}
-	v4, err := fs.NetTCP()
+	files, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	if err != nil {
 		return nil, err
 	}
-	v6, err := fs.NetTCP6()
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	var sockets []string
-	for _, s := range slices.Concat(v4, v6) {
-		ip, _ := netip.AddrFromSlice(s.LocalAddr)
-		if s.St == listening && s.LocalPort == uint64(at.Port()) && (ip.IsUnspecified() || ip.Unmap() == at.Addr()) {
-			sockets = append(sockets, "socket:["+strconv.FormatUint(s.Inode, 10)+"]")
+	for _, file := range files {
+		target, err := os.Readlink(file)
+		if err != nil || !slices.Contains(sockets, target) {
+			continue // an error: it is another's, or was closed meanwhile
+		}
+		pid, err := strconv.Atoi(strings.Split(file, "/")[2])
+		if err == nil && !slices.Contains(pids, pid) {
+			pids = append(pids, pid)
 		}
 	}
-	procs, err := fs.AllProcs()
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range procs {
-		files, err := p.FileDescriptorTargets()
-		if err == nil && slices.ContainsFunc(files, func(f string) bool { return slices.Contains(sockets, f) }) {
-			pids = append(pids, p.PID)
-		} // else it is another's, or has ended
-	}
 	return pids, nil
+}
+
+// socketsAt are the sockets that listen at an address, as links of files name them.
+func socketsAt(at netip.AddrPort) (sockets []string, err error) {
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		b, err := os.ReadFile(table)
+		if errors.Is(err, os.ErrNotExist) && table != "/proc/net/tcp" {
+			continue // there is no IPv6
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(b)) {
+			const local, state, inode, columns = 1, 3, 9, 10
+			f := strings.Fields(line)
+			if len(f) < columns || f[state] != listening {
+				continue
+			}
+			if a, ok := parseSocketAddress(f[local]); ok && a.Port() == at.Port() && (a.Addr().IsUnspecified() || a.Addr() == at.Addr()) {
+				sockets = append(sockets, "socket:["+f[inode]+"]")
+			}
+		}
+	}
+	return sockets, nil
+}
+
+// parseSocketAddress reads an address as the kernel prints it: in hexadecimal, each four
+// bytes of the IP as a number of a little-endian machine.
+func parseSocketAddress(s string) (a netip.AddrPort, ok bool) {
+	host, port, _ := strings.Cut(s, ":")
+	ip, err := hex.DecodeString(host)
+	if err != nil {
+		return a, false
+	}
+	for word := range slices.Chunk(ip, 4) {
+		slices.Reverse(word)
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	number, err := strconv.ParseUint(port, 16, 16)
+	return netip.AddrPortFrom(addr.Unmap(), uint16(number)), ok && err == nil
 }
