@@ -30,11 +30,13 @@ func TestWriterTellsWhatItWasTold(t *testing.T) {
 	assert.Equal(t, w.Acks()[1].At, second)
 
 	server.Crash()
+	for w.Errors()["connection lost"] == 0 { // one that is back at once may be missed by nobody
+		require.NoError(t, Pause(ctx, time.Millisecond), "%v", w.Errors())
+	}
 	require.NoError(t, server.Start(ctx))
 	_, err = w.FirstAck(ctx, time.Now())
 	require.NoError(t, err)
 	w.Stop()
-	assert.Positive(t, w.Errors()["connection lost"], "%v", w.Errors())
 	lost, err := w.Missing(ctx, server.Addr())
 	require.NoError(t, err)
 	assert.Empty(t, lost)
