@@ -608,14 +608,15 @@ func TestExitCodes(t *testing.T) {
 	api := httptest.NewServer(c)
 	defer api.Close()
 	kubeconfig := kubeconfigOf(t, api.URL)
-	command := func(outcome memgraph.Outcome, args ...string) (code int, printed string) {
+	command := func(outcome memgraph.Outcome, wait string, args ...string) (code int, printed string) {
 		c.mu.Lock()
 		c.outcome = outcome
 		c.mu.Unlock()
 		var out bytes.Buffer
-		err := run(t.Context(), append(args, "--kubeconfig="+kubeconfig, "--wait=200ms"), &out, &out)
+		err := run(t.Context(), append(args, "--kubeconfig="+kubeconfig, "--wait="+wait), &out, &out)
 		return exitCode(err), fmt.Sprintf("%s%v", &out, err)
 	}
+	const answered, inVain = "30s", "1s"
 	for _, order := range [][]string{
 		{"switchover"}, {"switchover", "--to=memgraph-1"}, {"failover", "--to=memgraph-1", "--accept-data-loss"},
 		{"pause", "--reason=x"}, {"resume"}, {"reseed", "memgraph-2"},
@@ -628,19 +629,25 @@ func TestExitCodes(t *testing.T) {
 			{memgraph.OutcomeDone, 0, "done: because"},
 			{memgraph.OutcomeRefused, 1, "refused: because"},
 			{memgraph.OutcomeCalledOff, 1, "called-off: because"},
-			{memgraph.OutcomeAccepted, 2, "unclear: it is not finished yet, in phase Stable"},
-			{"", 2, "unclear: nobody leads who would begin on it; it is taken back and nothing has changed"},
 		} {
-			code, printed := command(want.outcome, order...)
+			code, printed := command(want.outcome, answered, order...)
 			assert.Equal(t, want.code, code, "%v, %q: %s", order, want.outcome, printed)
 			assert.Contains(t, printed, want.printed, order)
 			assert.Contains(t, printed, "asked for "+order[0], order)
 		}
 	}
+	for outcome, says := range map[memgraph.Outcome]string{
+		memgraph.OutcomeAccepted: "unclear: it is not finished yet, in phase Stable",
+		"":                       "unclear: nobody leads who would begin on it; it is taken back and nothing has changed",
+	} {
+		code, printed := command(outcome, inVain, "switchover")
+		assert.Equal(t, 2, code, printed)
+		assert.Contains(t, printed, says)
+	}
 	for report, says := range map[string]string{
 		"history": "x; estimated loss: about 13 commits", "history --output=json": `"estimatedLoss": "about 13 commits"`, "status": "nobody: writes are not protected",
 	} {
-		code, printed := command("", strings.Fields(report)...)
+		code, printed := command("", answered, strings.Fields(report)...)
 		assert.Zero(t, code, printed)
 		assert.Contains(t, printed, says)
 	}
