@@ -54,7 +54,8 @@ func garbled(s memgraph.Snapshot) bool {
 //	            | any, of a switchover                | the old MAIN is fit   | CallOff, Revert
 //	else        | gone, replaced, restarted, refuses, | heir                  | Failover
 //	            | stuck, terminating and silent, or   | heir silent for 5 s   | Waiting
-//	            | its database is broken              |                       |
+//	            | its database is broken              | none, order to start  | EndReseed
+//	            |                                     | empty                 |
 //	            |                                     | not back              | Blocked
 //	            |                                     | back as MAIN, fit     | Readopt
 //	            |                                     | back as replica, fit  | Restore
@@ -163,6 +164,8 @@ func replaceDead(s memgraph.Snapshot, why string) Plan {
 		return change(s, Failover, *to, why+"its partner "+to.Name+" is in sync")
 	case soon:
 		return Plan{Kind: Waiting, Reason: why + reason}
+	case s.Topology.Reseed != nil:
+		return keepData(s, why+reason)
 	}
 	back, ok := s.Pod(s.Topology.Main.Index)
 	if !ok || back.Terminating || back.Instance.Reach != memgraph.Answered {
@@ -353,7 +356,7 @@ func refuse(s memgraph.Snapshot, p memgraph.Pod, why string) (Plan, bool) {
 	for i := range s.Wanted {
 		o, ok := s.Pod(i)
 		switch {
-		case !ok || o.Instance.StorageAt.IsZero():
+		case !ok || !weighed(s, o):
 			return Plan{Kind: Waiting, Reason: fmt.Sprintf("%s; %s holds no data, and whether %s does is not known yet",
 				why, p.Name, memgraph.PodName(s.Cluster, i))}, true
 		case o.Instance.Storage.Vertices > 0:
@@ -361,6 +364,13 @@ func refuse(s memgraph.Snapshot, p memgraph.Pod, why string) (Plan, bool) {
 		}
 	}
 	return Plan{}, false
+}
+
+// weighed holds where it is known whether p holds data. One that was empty some time ago
+// may have been filled since.
+func weighed(s memgraph.Snapshot, p memgraph.Pod) bool {
+	i := p.Instance
+	return !i.StorageAt.IsZero() && (i.Storage.Vertices > 0 || s.Now.Sub(i.StorageAt) <= patience)
 }
 
 // nextGeneration is above all that were ever seen (invariant 3).

@@ -82,6 +82,8 @@ func TestDecide(t *testing.T) {
 		{"main came back empty, a third pod gone, untold", healthy(replaced(0), notInSync, vertices(0, 0), vertices(1, 0), gone(2), untold), Waiting, "", "whether mg-2 does"},
 		{"main came back empty, the StatefulSet gone, untold", healthy(replaced(0), notInSync, vertices(0, 0), gone(1), gone(2), untold, wantsNone), Waiting, "", "how many pods"},
 		{"an empty cluster's main came back, untold", healthy(replaced(0), notInSync, vertices(0, 0), vertices(1, 0), vertices(2, 0), untold), Readopt, "mg-0", "data is back"},
+		{"main came back empty, a third pod was empty some time ago, untold", healthy(replaced(0), notInSync, vertices(0, 0), vertices(1, 0), vertices(2, 0), untold,
+			instance(2, func(i *memgraph.Instance) { i.StorageAt = now.Add(-patience - 1) })), Waiting, "", "whether mg-2 does"},
 
 		// A living MAIN that is about to end.
 		{"main is terminating", healthy(terminating(0)), Handover, "mg-1", "is terminating"},
@@ -168,6 +170,8 @@ func TestDecideOnAClusterWithoutRecord(t *testing.T) {
 		{"one pod is not ready yet", fresh(pod(1, func(p *memgraph.Pod) { p.Ready = false })), Waiting, "", "mg-1 to be ready"},
 		{"one pod answered long ago", fresh(instance(1, func(i *memgraph.Instance) { i.Asked = now.Add(-patience - 1) })), Waiting, "", "mg-1 to answer"},
 		{"one pod's data is not known yet", fresh(instance(1, func(i *memgraph.Instance) { i.StorageAt = time.Time{} })), Waiting, "", "mg-1 to answer"},
+		{"one pod was empty some time ago", fresh(instance(1, func(i *memgraph.Instance) { i.StorageAt = now.Add(-patience - 1) })), Waiting, "", "mg-1 to answer"},
+		{"one pod had data some time ago", fresh(full(1), instance(1, func(i *memgraph.Instance) { i.StorageAt = now.Add(-patience - 1) })), Adopt, "mg-1", "the only MAIN with data"},
 		{"generations were seen before", fresh(func(s *memgraph.Snapshot) { s.Floor = 9 }), Bootstrap, "mg-0", "nobody holds data"},
 		{"a main with a ghost, replicas with data", fresh(role(1, memgraph.RoleReplica), full(1), role(2, memgraph.RoleReplica), full(2),
 			instance(0, func(i *memgraph.Instance) { i.Replicas = []memgraph.Replica{{Name: "x"}} })), Blocked, "", "replica mg-1 holds data"},

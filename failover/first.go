@@ -108,7 +108,7 @@ func unanswered(s memgraph.Snapshot) string {
 			waiting = append(waiting, fmt.Sprintf("pod %d to exist", i))
 		case !p.Fit():
 			waiting = append(waiting, p.Name+" to be ready")
-		case p.Instance.Reach != memgraph.Answered || s.Now.Sub(p.Instance.Asked) > patience || p.Instance.StorageAt.IsZero():
+		case p.Instance.Reach != memgraph.Answered || s.Now.Sub(p.Instance.Asked) > patience || !weighed(s, p):
 			waiting = append(waiting, p.Name+" to answer")
 		case p.Instance.Role == memgraph.RoleMain && p.Instance.ReplicasAt.IsZero():
 			waiting = append(waiting, p.Name+" to list its replicas")

@@ -51,6 +51,14 @@ func reseed(s memgraph.Snapshot, idle Plan) Plan {
 	return idle
 }
 
+// keepData takes an order to start empty back while nobody is MAIN, nor may be: what the
+// pod holds may be the best that there is.
+func keepData(s memgraph.Snapshot, why string) Plan {
+	next := s.Topology
+	next.Reseed = nil
+	return recordOnly(s, EndReseed, next, why+"; until it is back "+s.Topology.Reseed.Pod+" keeps the data that it has")
+}
+
 // followUp is the plan for an order that stands.
 func followUp(s memgraph.Snapshot, main memgraph.Pod) Plan {
 	order := *s.Topology.Reseed

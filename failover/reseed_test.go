@@ -95,6 +95,8 @@ func TestReseed(t *testing.T) {
 		{"ordered, back, in a crash loop still, and in step for a moment", healthy(auto, crashing(2, crashLoop), condemned(2, "old", time.Hour)), Nothing, "", "is starting empty"},
 		{"ordered a minute ago by a clock that is ahead, back with its data", healthy(auto, diverged(2), condemned(2, "old", -2*reseedAgain)), BeginReseed, "mg-0", "has diverged"},
 		{"ordered just now by a clock that is ahead, back with its data", healthy(auto, diverged(2), condemned(2, "old", -30*time.Second)), Nothing, "", "is starting empty"},
+		{"ordered, and MAIN is gone", healthy(auto, gone(0), noPartner, diverged(2), condemned(2, "old", 0)), EndReseed, "mg-0", "mg-2 keeps the data"},
+		{"ordered, and MAIN is gone, whose partner has all", healthy(auto, gone(0), diverged(2), condemned(2, "old", 0)), Failover, "mg-1", "is in sync"},
 		{"ordered, and no longer asked for", healthy(auto, scaled, gone(2), condemned(2, "old", 0)), EndReseed, "mg-0", "no longer asked for"},
 		{"ordered, and it is MAIN by now", healthy(auto, condemned(0, "old", 0)), EndReseed, "mg-0", "it keeps the data"},
 		{"ordered, and it is in sync by now", healthy(auto, condemned(1, "old", 0)), EndReseed, "mg-0", "it keeps the data"},
