@@ -15,6 +15,7 @@ type actor struct {
 	dead    bool
 	stopped bool
 	since   time.Duration // when it was stopped last
+	resumed time.Duration // when it went on
 	lost    time.Duration // for how long it was before
 	due     []func()      // what falls due while it is stopped
 	parked  []func()      // its tasks that wait for it to go on
@@ -56,7 +57,7 @@ func (a *actor) goesOn() error {
 func (a *actor) stop() { a.stopped, a.since = true, a.s.now }
 
 func (a *actor) resume() {
-	a.stopped = false
+	a.stopped, a.resumed = false, a.s.now
 	a.lost += a.s.now - a.since
 	due := a.due
 	a.due = nil

@@ -75,9 +75,10 @@ func (w *world) shuts(g *gate, since time.Duration) {
 }
 
 // turnsAway judges a client that was not let through: a gateway is isolated only while
-// its MAIN, asked as often as it is, does not show that it was not replaced.
+// its MAIN, asked as often as it is, does not show that it was not replaced. One that was
+// stopped has to ask anew.
 func (w *world) turnsAway(g *gate) {
-	shown := g.c.ran() - w.judge.shown[g.c.node].not
+	shown := min(g.c.ran()-w.judge.shown[g.c.node].not, w.now-g.c.resumed)
 	if g.open && !g.held && !g.c.dead && shown > verifyEvery+4*maxLatency {
 		w.convict("G8: the gateway of %s holds clients though MAIN has shown for %v that it was not replaced", g.c.node, shown)
 	}
