@@ -265,9 +265,11 @@ func (c *contender) campaign() {
 
 var errHeld = errors.New("another holds the lease")
 
-// compete is one round of client-go's elector.
+// compete is one round of client-go's elector. Where a term ends in the midst of it, the
+// next does not begin before the next round.
 func (c *contender) compete() error {
 	var seen lease
+	of := c.term
 	err := c.request(func() error {
 		seen = c.w.api.lease
 		return nil
@@ -291,7 +293,7 @@ func (c *contender) compete() error {
 		c.lease.revision, c.lease.since = c.w.api.lease.revision, c.s.now
 		return nil
 	})
-	if err != nil {
+	if err != nil || c.term != of {
 		return err
 	}
 	c.lease.renewed, c.lease.held = begun, true
