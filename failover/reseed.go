@@ -54,25 +54,18 @@ func reseed(s memgraph.Snapshot, idle Plan) Plan {
 // keepData takes an order to start empty back while nobody is MAIN, nor may be: what the
 // pod holds may be the best that there is.
 func keepData(s memgraph.Snapshot, why string) Plan {
-	next := s.Topology
-	next.Reseed = nil
-	return recordOnly(s, EndReseed, next, why+"; until it is back "+s.Topology.Reseed.Pod+" keeps the data that it has")
+	return endReseed(s, why+"; until it is back "+s.Topology.Reseed.Pod+" keeps the data that it has")
 }
 
 // followUp is the plan for an order that stands.
 func followUp(s memgraph.Snapshot, main memgraph.Pod) Plan {
 	order := *s.Topology.Reseed
-	end := func(why string) Plan {
-		next := s.Topology
-		next.Reseed = nil
-		return recordOnly(s, EndReseed, next, why)
-	}
 	if _, stands := s.Topology.StartsEmpty(order.Pod); !stands {
-		return end(order.Pod + " is MAIN or in sync: it keeps the data that it has")
+		return endReseed(s, order.Pod+" is MAIN or in sync: it keeps the data that it has")
 	}
 	p, exists := podNamed(s, order.Pod)
 	if !exists && s.Wanted > 0 && !s.Claimed(memgraph.Replica{Name: memgraph.ReplicaName(order.Pod)}) {
-		return end(order.Pod + " is no longer asked for")
+		return endReseed(s, order.Pod+" is no longer asked for")
 	}
 	if !exists || p.UID == order.UID {
 		return Plan{Kind: Nothing, Reason: order.Pod + " is to be replaced, and to start empty: " + order.Reason}
@@ -80,11 +73,17 @@ func followUp(s memgraph.Snapshot, main memgraph.Pod) Plan {
 	why := useless(s, main, p)
 	switch r, registered := s.Registration(main, p); {
 	case why == "" && registered && r.InStep() && p.Answers(memgraph.RoleReplica) && p.Crashes < crashLoop:
-		return end(fmt.Sprintf("%s started empty and is in step with MAIN", p.Name))
+		return endReseed(s, fmt.Sprintf("%s started empty and is in step with MAIN", p.Name))
 	case why != "" && p.Instance.Reach == memgraph.Answered && s.Elapsed(order.Since) > reseedAgain:
 		return beginReseed(s, p, why)
 	}
 	return Plan{Kind: Nothing, Reason: order.Pod + " is starting empty: " + order.Reason}
+}
+
+func endReseed(s memgraph.Snapshot, why string) Plan {
+	next := s.Topology
+	next.Reseed = nil
+	return recordOnly(s, EndReseed, next, why)
 }
 
 func beginReseed(s memgraph.Snapshot, p memgraph.Pod, why string) Plan {
